@@ -1,0 +1,1 @@
+//! Layer tar streams: apply, diff and whiteouts, safe against hostile archives.

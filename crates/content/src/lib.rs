@@ -1,0 +1,1 @@
+//! The content store: blobs and ingests as files.

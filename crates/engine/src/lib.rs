@@ -1,0 +1,1 @@
+//! What Docker users expect above containers and tasks.

@@ -1,0 +1,1 @@
+//! Per-namespace records: images, containers, content membership, labels, leases and garbage collection.

@@ -1,0 +1,1 @@
+//! Images into the stores: the pull pipeline, unpacking and imports.

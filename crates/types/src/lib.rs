@@ -1,0 +1,13 @@
+//! The nouns of berth, without I/O.
+//!
+//! Every other crate speaks in these: an operation that fails returns an [`Error`] with a
+//! [`Kind`], a container is named by an id that [`id::validate`] accepts, bytes are named by a
+//! [`Digest`].
+
+mod digest;
+mod error;
+pub mod id;
+pub mod labels;
+
+pub use digest::{Algorithm, Digest, Hasher};
+pub use error::{Error, Kind, Result, ResultExt};

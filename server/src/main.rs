@@ -1,0 +1,3 @@
+//! The berth daemon.
+
+fn main() {}

@@ -1,0 +1,3 @@
+//! The berth shim: runs the processes of one container.
+
+fn main() {}

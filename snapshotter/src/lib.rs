@@ -1,0 +1,1 @@
+//! Snapshotters: the contract, the overlayfs implementation and the conformance suite.
