@@ -1,0 +1,1 @@
+//! The event exchange: publishers, subscribers and topics.

@@ -1,0 +1,1 @@
+//! Tasks and the shims that run them.
