@@ -1,0 +1,1 @@
+//! Containers: creating their processes, starting, joining and destroying them.

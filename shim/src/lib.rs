@@ -1,0 +1,3 @@
+//! The berth shim as a library: what its binary and its tests are made of.
+
+pub mod container;
