@@ -7,7 +7,13 @@
 mod digest;
 mod error;
 pub mod id;
+pub mod image;
 pub mod labels;
+pub mod platform;
+pub mod reference;
+pub mod spec;
 
 pub use digest::{Algorithm, Digest, Hasher};
 pub use error::{Error, Kind, Result, ResultExt};
+pub use platform::Platform;
+pub use reference::Reference;
