@@ -1,3 +1,41 @@
-//! The operator's command of the berth container engine.
+//! `berth`, the operator's command: a client of the daemon's gRPC API that keeps no state.
+//!
+//! Each command is one file under `commands/`, with its flags, its calls and its output. Names,
+//! flags, columns, exit codes and messages are those that Docker's users know.
 
-fn main() {}
+mod cli;
+mod client;
+mod commands;
+mod detach;
+mod failure;
+mod human;
+mod options;
+mod progress;
+mod session;
+mod table;
+mod terminal;
+
+use std::process::exit;
+
+use clap::Parser;
+
+use crate::cli::Cli;
+
+fn main() {
+    let cli = Cli::parse();
+    // One thread: a command waits for one thing at a time, and a thread pool would cost more
+    // than most commands take.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let result = match runtime {
+        Ok(runtime) => runtime.block_on(cli.run()),
+        Err(error) => Err(failure::Failure::new(format!("cannot start: {error}"))),
+    };
+    // `exit` rather than a return: a thread may still be blocked in a read of standard input.
+    match result {
+        Ok(code) => exit(code),
+        Err(failure) => {
+            eprintln!("{failure}");
+            exit(failure.code());
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! What can be typed.
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+
+use crate::client::Daemon;
+use crate::commands as c;
+use crate::failure::Outcome;
+
+/// Runs and manages containers.
+#[derive(Debug, Parser)]
+#[command(name = "berth", version, max_term_width = 100, disable_help_subcommand = true)]
+pub(crate) struct Cli {
+    /// The daemon's socket
+    #[arg(short, long, env = "BERTH_ADDRESS", default_value = "/run/berth/berth.sock")]
+    address: PathBuf,
+    /// The tenant to work in
+    #[arg(short, long, env = "BERTH_NAMESPACE", default_value = "default")]
+    namespace: String,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Create and run a new container from an image
+    Run(c::run::Run),
+    /// Create a new container
+    Create(c::create::Create),
+    /// Start one or more stopped containers
+    Start(c::start::Start),
+    /// Attach to a running container
+    Attach(c::attach::Attach),
+    /// Execute a command in a running container
+    Exec(c::exec::Exec),
+    /// List containers
+    Ps(c::ps::Ps),
+    /// Fetch the logs of a container
+    Logs(c::logs::Logs),
+    /// Stop one or more running containers
+    Stop(c::stop::Stop),
+    /// Kill one or more running containers
+    Kill(c::kill::Kill),
+    /// Block until containers stop, then print their exit codes
+    Wait(c::wait::Wait),
+    /// Remove one or more containers
+    Rm(c::rm::Rm),
+    /// Download an image from a registry
+    Pull(c::pull::Pull),
+    /// List images
+    Images(c::images::Images),
+    /// Create a tag TARGET that refers to SOURCE
+    Tag(c::tag::Tag),
+    /// Remove one or more images
+    Rmi(c::rmi::Rmi),
+    /// Return low-level information on containers and images
+    Inspect(c::inspect::Inspect),
+    /// Show the versions of client and daemon
+    Version(c::version::Version),
+    /// Display information on the daemon
+    Info(c::info::Info),
+}
+
+impl Cli {
+    /// Carries out the command and answers its exit status.
+    pub(crate) async fn run(self) -> Outcome {
+        let daemon = Daemon::new(self.address, self.namespace);
+        match self.command {
+            Command::Run(command) => command.run(&daemon).await,
+            Command::Create(command) => command.run(&daemon).await,
+            Command::Start(command) => command.run(&daemon).await,
+            Command::Attach(command) => command.run(&daemon).await,
+            Command::Exec(command) => command.run(&daemon).await,
+            Command::Ps(command) => command.run(&daemon).await,
+            Command::Logs(command) => command.run(&daemon).await,
+            Command::Stop(command) => command.run(&daemon).await,
+            Command::Kill(command) => command.run(&daemon).await,
+            Command::Wait(command) => command.run(&daemon).await,
+            Command::Rm(command) => command.run(&daemon).await,
+            Command::Pull(command) => command.run(&daemon).await,
+            Command::Images(command) => command.run(&daemon).await,
+            Command::Tag(command) => command.run(&daemon).await,
+            Command::Rmi(command) => command.run(&daemon).await,
+            Command::Inspect(command) => command.run(&daemon).await,
+            Command::Version(command) => command.run(&daemon).await,
+            Command::Info(command) => command.run(&daemon).await,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_definition_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn dockers_short_flags_parse() {
+        let typed = "berth run -it --rm -h box -m 64m -v /a:/b:ro -u 1:2 -w /x -e A=b alpine -c x";
+        assert!(Cli::try_parse_from(typed.split(' ')).is_ok());
+        assert!(Cli::try_parse_from(["berth", "run"]).is_err());
+    }
+}

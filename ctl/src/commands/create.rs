@@ -1,0 +1,28 @@
+//! `berth create`
+
+use berth_proto::berth::v1::CreateRequest;
+use clap::Args;
+
+use crate::client::Daemon;
+use crate::failure::Outcome;
+use crate::options::MakeOptions;
+
+/// Create a new container
+#[derive(Args, Debug)]
+#[command(disable_help_flag = true)]
+pub(crate) struct Create {
+    #[command(flatten)]
+    make: MakeOptions,
+}
+
+impl Create {
+    pub(crate) async fn run(self, daemon: &Daemon) -> Outcome {
+        let outcome = async {
+            let request = CreateRequest { options: Some(self.make.into_message()?), start: false };
+            let created = daemon.containers().await?.create(request).await?.into_inner();
+            println!("{}", created.id);
+            Ok(0)
+        };
+        outcome.await.map_err(|failure: crate::failure::Failure| failure.of_start("create"))
+    }
+}

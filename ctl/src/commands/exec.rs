@@ -1,0 +1,76 @@
+//! `berth exec`
+
+use berth_proto::berth::v1::ExecOptions;
+use berth_proto::berth::v1::stream_request::Message;
+use clap::Args;
+
+use super::report_detached;
+use crate::client::Daemon;
+use crate::detach::DetachKeys;
+use crate::failure::Outcome;
+use crate::options::environment;
+use crate::session::{End, Session};
+use crate::terminal;
+
+/// Execute a command in a running container
+#[derive(Args, Debug)]
+pub(crate) struct Exec {
+    /// Start the command and return
+    #[arg(short, long)]
+    detach: bool,
+    /// Key sequence that leaves the command running
+    #[arg(long, value_name = "KEYS")]
+    detach_keys: Option<DetachKeys>,
+    /// Set environment variables; a name alone takes the value that it has here
+    #[arg(short, long, value_name = "KEY[=VALUE]")]
+    env: Vec<String>,
+    /// Keep standard input open
+    #[arg(short, long)]
+    interactive: bool,
+    /// Allocate a terminal
+    #[arg(short, long)]
+    tty: bool,
+    /// User name or id, and optionally group: <name|uid>[:<group|gid>]
+    #[arg(short, long)]
+    user: Option<String>,
+    /// Working directory inside the container
+    #[arg(short, long)]
+    workdir: Option<String>,
+    /// The container, by name or id
+    container: String,
+    /// The command and its arguments
+    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+    command: Vec<String>,
+}
+
+impl Exec {
+    pub(crate) async fn run(self, daemon: &Daemon) -> Outcome {
+        let session = Session {
+            stdin: self.interactive && !self.detach,
+            tty: self.tty,
+            // As with Docker, the signals of an exec's client are its own.
+            forward_signals: false,
+            detach_keys: self.detach_keys.unwrap_or_default(),
+        };
+        session.check_terminal()?;
+        let first = Message::Exec(ExecOptions {
+            container: self.container,
+            command: self.command,
+            env: environment(self.env),
+            working_directory: self.workdir.unwrap_or_default(),
+            user: self.user.unwrap_or_default(),
+            tty: self.tty,
+            stdin: session.stdin,
+            window_size: if self.tty { terminal::window_size() } else { None },
+            detach: self.detach,
+        });
+        let mut client = daemon.containers().await?;
+        let outcome = session.drive(first, |requests| client.exec(requests)).await;
+        match outcome {
+            Ok(End::Exited(code)) => Ok(code),
+            Ok(End::Detached) => report_detached(),
+            Ok(End::Started) => Ok(0),
+            Err(failure) => Err(failure.of_exec()),
+        }
+    }
+}

@@ -1,0 +1,60 @@
+//! `berth pull`
+
+use berth_proto::berth::v1::layer_progress::Phase;
+use berth_proto::berth::v1::PullRequest;
+use clap::Args;
+
+use super::missing;
+use crate::client::Daemon;
+use crate::failure::{Failure, Outcome};
+use crate::progress::Progress;
+
+/// Download an image from a registry
+#[derive(Args, Debug)]
+pub(crate) struct Pull {
+    /// Only print the image's name
+    #[arg(short, long)]
+    quiet: bool,
+    /// The platform to fetch: os/architecture[/variant]
+    #[arg(long, default_value = "")]
+    platform: String,
+    /// NAME[:TAG|@DIGEST]
+    image: String,
+}
+
+impl Pull {
+    pub(crate) async fn run(self, daemon: &Daemon) -> Outcome {
+        let reference: berth_types::Reference =
+            self.image.parse().map_err(|error| Failure::new(format!("{error}")))?;
+        if !self.quiet {
+            if reference.tag().is_none() && reference.digest().is_none() {
+                println!("Using default tag: latest");
+            }
+            let tag = reference.tag().unwrap_or("latest");
+            println!("{tag}: Pulling from {}", reference.path());
+        }
+        let request =
+            PullRequest { reference: self.image, platform: self.platform, credentials: None };
+        let mut messages = daemon.images().await?.pull(request).await?.into_inner();
+        let mut progress = Progress::on_stdout();
+        let (mut image, mut fetched) = (None, false);
+        while let Some(message) = messages.message().await? {
+            fetched |= message.layers.iter().any(|layer| layer.phase() != Phase::Exists);
+            if !self.quiet {
+                progress.update(&message);
+            }
+            image = message.image.or(image);
+        }
+        drop(progress);
+        let image = image.ok_or_else(|| missing("image"))?;
+        if !self.quiet {
+            let status = match fetched {
+                true => "Downloaded newer image for",
+                false => "Image is up to date for",
+            };
+            println!("Digest: {}\nStatus: {status} {}", image.digest, reference.familiar());
+        }
+        println!("{}", image.name);
+        Ok(0)
+    }
+}

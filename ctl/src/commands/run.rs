@@ -1,0 +1,64 @@
+//! `berth run`
+
+use berth_proto::berth::v1::stream_request::Message;
+use berth_proto::berth::v1::{ContainerOptions, CreateRequest};
+use clap::Args;
+
+use super::report_detached;
+use crate::client::Daemon;
+use crate::detach::DetachKeys;
+use crate::failure::Outcome;
+use crate::options::MakeOptions;
+use crate::session::{End, Session};
+
+/// Create and run a new container from an image
+#[derive(Args, Debug)]
+#[command(disable_help_flag = true)]
+pub(crate) struct Run {
+    /// Run in the background and print the container's id
+    #[arg(short, long)]
+    detach: bool,
+    /// Key sequence that leaves the container running
+    #[arg(long, value_name = "KEYS")]
+    detach_keys: Option<DetachKeys>,
+    #[command(flatten)]
+    make: MakeOptions,
+}
+
+impl Run {
+    pub(crate) async fn run(self, daemon: &Daemon) -> Outcome {
+        let session = Session {
+            stdin: self.make.interactive && !self.detach,
+            tty: self.make.tty,
+            forward_signals: true,
+            detach_keys: self.detach_keys.unwrap_or_default(),
+        };
+        let outcome = async {
+            session.check_terminal()?;
+            let options = self.make.into_message()?;
+            if self.detach {
+                in_background(daemon, options).await
+            } else {
+                in_foreground(daemon, options, &session).await
+            }
+        };
+        outcome.await.map_err(|failure| failure.of_start("run"))
+    }
+}
+
+async fn in_background(daemon: &Daemon, options: ContainerOptions) -> Outcome {
+    let request = CreateRequest { options: Some(options), start: true };
+    let created = daemon.containers().await?.create(request).await?.into_inner();
+    println!("{}", created.id);
+    Ok(0)
+}
+
+async fn in_foreground(daemon: &Daemon, options: ContainerOptions, session: &Session) -> Outcome {
+    let mut containers = daemon.containers().await?;
+    let first = Message::Run(options);
+    match session.drive(first, |requests| containers.run(requests)).await? {
+        End::Exited(code) => Ok(code),
+        End::Detached => report_detached(),
+        End::Started => Ok(0),
+    }
+}

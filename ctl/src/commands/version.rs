@@ -1,0 +1,52 @@
+//! `berth version`
+
+use clap::Args;
+use serde_json::json;
+
+use crate::client::Daemon;
+use crate::failure::Outcome;
+use crate::table::{self, Format};
+
+/// Show the versions of client and daemon
+#[derive(Args, Debug)]
+pub(crate) struct Version {
+    /// How to print them
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+}
+
+impl Version {
+    pub(crate) async fn run(self, daemon: &Daemon) -> Outcome {
+        let client = env!("CARGO_PKG_VERSION");
+        let platform = format!("linux/{}", architecture());
+        if self.format == Format::Table {
+            println!("Client:\n Version:   {client}\n OS/Arch:   {platform}\n");
+        }
+        let info = daemon.system().await?.info(berth_proto::berth::v1::InfoRequest {}).await?;
+        let info = info.into_inner();
+        let containerd = daemon.version().await?.version(()).await?.into_inner().version;
+        if self.format == Format::Json {
+            table::print_json([json!({
+                "Client": { "Version": client, "Os": "linux", "Arch": architecture() },
+                "Server": { "Version": info.version, "Os": "linux", "Arch": info.architecture,
+                            "KernelVersion": info.kernel, "ContainerdApi": containerd },
+            })]);
+        } else {
+            println!(
+                "Server:\n Version:   {}\n OS/Arch:   linux/{}\n Kernel:    {}\n API:       \
+                 containerd {containerd}",
+                info.version, info.architecture, info.kernel
+            );
+        }
+        Ok(0)
+    }
+}
+
+/// This machine's architecture in the words of OCI platforms.
+fn architecture() -> &'static str {
+    match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    }
+}
