@@ -1,3 +1,73 @@
-//! The berth daemon.
+//! The berth daemon: containerd's API and berth's own on one socket.
+//!
+//! `boot.rs` is the composition root and reads as the boot order; `api/` has one file for each
+//! service; `config/` is the configuration file.
 
-fn main() {}
+mod api;
+mod args;
+mod boot;
+mod config;
+mod listen;
+mod operations;
+mod root;
+mod shutdown;
+
+use std::io::{self, IsTerminal};
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::Parser;
+use tracing_subscriber::EnvFilter;
+
+use crate::args::{Args, Command, ConfigCommand};
+use crate::config::Config;
+
+/// Threads that run requests. Hashing, unpacking and file I/O have threads of their own, which
+/// end when idle, so a few suffice and keep an idle daemon small.
+const WORKERS: usize = 2;
+
+fn main() -> ExitCode {
+    match run(Args::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("berthd: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Answers the `config` subcommands or serves until a signal asks to stop.
+fn run(args: Args) -> anyhow::Result<()> {
+    if let Some(Command::Config { command: ConfigCommand::Default }) = args.command {
+        print!("{}", Config::default().to_toml()?);
+        return Ok(());
+    }
+    let (config, unknown) = args.load()?;
+    if let Some(Command::Config { command: ConfigCommand::Dump }) = args.command {
+        print!("{}", config.to_toml()?);
+        return Ok(());
+    }
+    start_log(&config)?;
+    for key in unknown {
+        tracing::warn!(%key, "unknown configuration key is ignored");
+    }
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(WORKERS)
+        .enable_all()
+        .build()
+        .context("start the runtime")?
+        .block_on(boot::serve(config))?;
+    Ok(())
+}
+
+/// Sends the log to standard error at the configured level; `RUST_LOG` refines it by module.
+fn start_log(config: &Config) -> anyhow::Result<()> {
+    let level = config.debug.level.as_filter();
+    let filter = EnvFilter::builder().with_default_directive(level.into()).from_env_lossy();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .with_ansi(io::stderr().is_terminal())
+        .try_init()
+        .map_err(|error| anyhow::anyhow!("start the log: {error}"))
+}

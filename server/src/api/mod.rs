@@ -1,0 +1,81 @@
+//! The gRPC services on the main socket, one file for each.
+//!
+//! This is the edge: here messages become nouns, errors become statuses (`status.rs`) and the
+//! tenant is read from the metadata (`tenant.rs`). The work itself is in the crates below.
+
+mod introspection;
+mod status;
+mod version;
+
+use tokio::net::UnixListener;
+use tokio_stream::wrappers::UnixListenerStream;
+use tonic::service::Routes;
+use tonic::transport::Server;
+
+use berth_proto::containerd::services;
+use berth_types::{Error, Result};
+
+use crate::config::Config;
+use introspection::Introspection;
+use version::Version;
+
+/// Bytes that a client may have under way in one stream and on one connection: content is written
+/// in messages of a megabyte and more.
+const WINDOW: u32 = 4 << 20;
+/// Bytes of one HTTP/2 frame: larger ones save calls on bulk data.
+const FRAME: u32 = 256 << 10;
+
+/// All services. Those that move data or unbounded lists get the configured message limits.
+///
+/// # Errors
+/// When the service definitions can't be read, which a test would have found.
+pub(crate) fn routes(config: &Config) -> Result<Routes> {
+    let mut routes = Routes::builder();
+    macro_rules! serve {
+        ($server:path, $service:expr) => {{
+            use $server as Server;
+            routes.add_service(
+                Server::new($service)
+                    .max_decoding_message_size(config.grpc.max_recv_message_size)
+                    .max_encoding_message_size(config.grpc.max_send_message_size),
+            );
+        }};
+    }
+    serve!(services::version::v1::version_server::VersionServer, Version);
+    serve!(
+        services::introspection::v1::introspection_server::IntrospectionServer,
+        Introspection::load(&config.root)?
+    );
+    let (health, health_service) = tonic_health::server::health_reporter();
+    drop(health);
+    routes.add_service(health_service);
+    routes.add_service(reflection(|builder| builder.build_v1())?);
+    routes.add_service(reflection(|builder| builder.build_v1alpha())?);
+    Ok(routes.routes())
+}
+
+/// A reflection service over all definitions; `build` chooses its version.
+fn reflection<S>(
+    build: impl FnOnce(
+        tonic_reflection::server::Builder<'static>,
+    ) -> std::result::Result<S, tonic_reflection::server::Error>,
+) -> Result<S> {
+    let builder = tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(berth_proto::FILE_DESCRIPTOR_SET);
+    build(builder).map_err(|error| Error::internal(format!("describe the services: {error}")))
+}
+
+/// Serves `routes` to whoever connects, until the future is dropped.
+///
+/// # Errors
+/// When connections can no longer be accepted.
+pub(crate) async fn serve(listener: UnixListener, routes: Routes) -> Result<()> {
+    Server::builder()
+        .initial_stream_window_size(WINDOW)
+        .initial_connection_window_size(WINDOW)
+        .max_frame_size(FRAME)
+        .add_routes(routes)
+        .serve_with_incoming(UnixListenerStream::new(listener))
+        .await
+        .map_err(|error| Error::internal(format!("serve: {error}")))
+}

@@ -1,0 +1,59 @@
+//! The composition root. [`serve`] reads top to bottom as the boot order.
+
+use std::time::Duration;
+
+use sd_notify::NotifyState;
+
+use berth_types::{Error, Result};
+
+use crate::api;
+use crate::config::Config;
+use crate::listen::listen_on;
+use crate::operations::Operations;
+use crate::root::{self, RootLock};
+use crate::shutdown::StopSignals;
+
+/// How long a stop waits for operations under way.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Starts everything, in order, and serves until a signal asks to stop. Containers run on
+/// afterwards: the next daemon on the same directories finds them.
+///
+/// # Errors
+/// When a step of the start fails; what was started is then stopped again.
+pub(crate) async fn serve(config: Config) -> Result<()> {
+    let stop = StopSignals::catch()?;
+    let _lock = RootLock::take(&config.root)?;
+    root::create_state(&config.state)?;
+    let operations = Operations::default();
+
+    let routes = api::routes(&config)?;
+    let listener = listen_on(&config.grpc)?;
+    let server = tokio::spawn(api::serve(listener, routes));
+    announce_ready();
+    tracing::info!(address = %config.grpc.address.display(), root = %config.root.display(), "ready");
+
+    let signal = stop.received().await;
+    tracing::info!(%signal, "stopping; containers run on");
+    notify(NotifyState::Stopping);
+    server.abort();
+    if !operations.drain(PATIENCE).await {
+        return Err(Error::deadline_exceeded(format!(
+            "operations were still under way after {} s",
+            PATIENCE.as_secs()
+        )));
+    }
+    Ok(())
+}
+
+/// Tells the service manager, if there is one, that clients are served.
+fn announce_ready() {
+    notify(NotifyState::Ready);
+}
+
+/// Sends one message to the service manager. Without one this does nothing.
+fn notify(state: NotifyState<'_>) {
+    if let Err(error) = sd_notify::notify(&[state]) {
+        tracing::warn!(%error, "the service manager could not be notified");
+    }
+}

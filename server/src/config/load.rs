@@ -1,0 +1,123 @@
+//! Reading the file: what is malformed is refused with its line, what is unknown is reported.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use toml::Table;
+
+use berth_types::{Error, Result};
+
+use super::{Config, VERSION};
+
+/// The oldest layout that is understood: containerd's names became what they are with it.
+const OLDEST_VERSION: u32 = 2;
+
+/// Reads the file at `path`. Besides the configuration, returns the dotted names of keys that
+/// berth does not know, so that one file can serve containerd and berth.
+///
+/// # Errors
+/// [`Kind::InvalidArgument`](berth_types::Kind::InvalidArgument) with line and column for a
+/// malformed file or value, and for a version that is not understood; NotFound for a missing file.
+pub(crate) fn load(path: &Path) -> Result<(Config, Vec<String>)> {
+    let text = fs::read_to_string(path).map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => {
+            Error::not_found(format!("configuration file {} does not exist", path.display()))
+        }
+        _ => Error::io(format!("read configuration file {}", path.display()), &error),
+    })?;
+    parse(&text).map_err(|error| error.context(format!("configuration file {}", path.display())))
+}
+
+/// As [`load`], but a missing file means the built-in configuration.
+///
+/// # Errors
+/// Those of [`load`], except NotFound.
+pub(crate) fn load_if_there(path: &Path) -> Result<(Config, Vec<String>)> {
+    match path.try_exists() {
+        Ok(false) => Ok((Config::default(), Vec::new())),
+        _ => load(path),
+    }
+}
+
+/// Parses a whole file.
+fn parse(text: &str) -> Result<(Config, Vec<String>)> {
+    let malformed = |error: toml::de::Error| Error::invalid_argument(error.to_string());
+    let config: Config = toml::from_str(text).map_err(malformed)?;
+    let table: Table = toml::from_str(text).map_err(malformed)?;
+    if !(OLDEST_VERSION..=VERSION).contains(&config.version) {
+        return Err(Error::invalid_argument(format!(
+            "version {} is not understood: write `version = {VERSION}` ({OLDEST_VERSION} to \
+             {VERSION} are accepted)",
+            config.version
+        )));
+    }
+    for (name, path) in
+        [("root", &config.root), ("state", &config.state), ("grpc.address", &config.grpc.address)]
+    {
+        if !path.is_absolute() {
+            return Err(Error::invalid_argument(format!("{name} must be an absolute path")));
+        }
+    }
+    let mut unknown = Vec::new();
+    collect_unknown(&table, &known_keys()?, "", &mut unknown);
+    Ok((config, unknown))
+}
+
+/// Every key there is: those of the built-in configuration, which leaves none out.
+fn known_keys() -> Result<Table> {
+    Table::try_from(Config::default())
+        .map_err(|error| Error::internal(format!("list configuration keys: {error}")))
+}
+
+/// Adds the dotted names in `table` that are not in `known`.
+fn collect_unknown(table: &Table, known: &Table, prefix: &str, unknown: &mut Vec<String>) {
+    for (key, value) in table {
+        match (value.as_table(), known.get(key).map(toml::Value::as_table)) {
+            (Some(table), Some(Some(known))) => {
+                collect_unknown(table, known, &format!("{prefix}{key}."), unknown);
+            }
+            (_, Some(_)) => {}
+            (_, None) => unknown.push(format!("{prefix}{key}")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Level;
+
+    #[test]
+    fn a_file_of_containerd_is_understood_and_what_is_not_is_named() {
+        let text = "version = 2\nroot = \"/a\"\noom_score = 0\n\
+                    [grpc]\naddress = \"/b\"\ntcp_address = \"\"\n\
+                    [debug]\nlevel = \"debug\"\n[plugins.x]\ny = 1\n";
+        let (config, mut unknown) = parse(text).unwrap();
+        assert_eq!(config.root, Path::new("/a"));
+        assert_eq!(config.grpc.address, Path::new("/b"));
+        assert_eq!(config.debug.level, Level::Debug);
+        assert_eq!(config.state, Config::default().state);
+        unknown.sort();
+        assert_eq!(unknown, ["grpc.tcp_address", "oom_score", "plugins"]);
+    }
+
+    #[test]
+    fn what_is_malformed_is_refused_with_its_line() {
+        for text in ["version = 2\nroot = \n", "version = 2\nroot = 5\n"] {
+            let error = parse(text).unwrap_err();
+            assert!(error.message().contains("line 2"), "{error}");
+        }
+        let error = parse("[debug]\nlevel = \"loud\"\n").unwrap_err();
+        assert!(error.message().contains("loud") && error.message().contains("line 2"), "{error}");
+        for text in ["version = 1", "version = 5", "root = \"relative\""] {
+            assert!(parse(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_built_in_configuration_reads_back() {
+        let text = Config::default().to_toml().unwrap();
+        assert_eq!(parse(&text).unwrap(), (Config::default(), Vec::new()));
+    }
+}

@@ -1,0 +1,120 @@
+//! The configuration file, with containerd's names where the thing is the same.
+
+mod load;
+
+use std::path::PathBuf;
+
+use clap::ValueEnum;
+use serde::{Deserialize, Serialize};
+use tracing_subscriber::filter::LevelFilter;
+
+use berth_types::{Error, Result};
+
+pub(crate) use load::{load, load_if_there};
+
+/// Where the file is looked for when no flag names one.
+pub(crate) const DEFAULT_PATH: &str = "/etc/berth/config.toml";
+
+/// The newest version of the file's layout; it is that of containerd 2.x, as far as keys are
+/// shared. Versions 2 and 3 do not differ in them.
+const VERSION: u32 = 4;
+
+/// Everything that can be configured.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[serde(default)]
+pub(crate) struct Config {
+    /// Version of the file's layout, 2 to 4.
+    pub(crate) version: u32,
+    /// Directory of what is kept: database, content, snapshots.
+    pub(crate) root: PathBuf,
+    /// Directory of what a reboot ends: sockets and bundles.
+    pub(crate) state: PathBuf,
+    /// The socket.
+    pub(crate) grpc: Grpc,
+    /// The log.
+    pub(crate) debug: Debug,
+}
+
+/// The socket that clients connect to.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[serde(default)]
+pub(crate) struct Grpc {
+    /// Its path. The socket for shims is beside it, with `.ttrpc` appended.
+    pub(crate) address: PathBuf,
+    /// Its owner.
+    pub(crate) uid: u32,
+    /// Its group, which may connect too unless it is 0.
+    pub(crate) gid: u32,
+    /// The largest request, in bytes.
+    pub(crate) max_recv_message_size: usize,
+    /// The largest response, in bytes.
+    pub(crate) max_send_message_size: usize,
+}
+
+/// The log, which goes to standard error.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[serde(default)]
+pub(crate) struct Debug {
+    /// How much to log.
+    pub(crate) level: Level,
+}
+
+/// How much to log.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Deserialize, Serialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+#[allow(missing_docs)]
+pub(crate) enum Level {
+    Trace,
+    Debug,
+    #[default]
+    Info,
+    Warn,
+    Error,
+}
+
+impl Level {
+    /// The level as the log's library names it.
+    pub(crate) fn as_filter(self) -> LevelFilter {
+        match self {
+            Level::Trace => LevelFilter::TRACE,
+            Level::Debug => LevelFilter::DEBUG,
+            Level::Info => LevelFilter::INFO,
+            Level::Warn => LevelFilter::WARN,
+            Level::Error => LevelFilter::ERROR,
+        }
+    }
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            version: VERSION,
+            root: PathBuf::from("/var/lib/berth"),
+            state: PathBuf::from("/run/berth"),
+            grpc: Grpc::default(),
+            debug: Debug::default(),
+        }
+    }
+}
+
+impl Default for Grpc {
+    fn default() -> Self {
+        Self {
+            address: PathBuf::from("/run/berth/berth.sock"),
+            uid: 0,
+            gid: 0,
+            max_recv_message_size: 16 << 20,
+            max_send_message_size: 16 << 20,
+        }
+    }
+}
+
+impl Config {
+    /// The configuration as a file would say it.
+    ///
+    /// # Errors
+    /// [`Kind::Internal`](berth_types::Kind::Internal) for a path that is not UTF-8.
+    pub(crate) fn to_toml(&self) -> Result<String> {
+        toml::to_string(self).map_err(|e| Error::internal(format!("write configuration: {e}")))
+    }
+}

@@ -1,0 +1,105 @@
+//! The socket that clients connect to.
+
+use std::fs;
+use std::io;
+use std::os::unix::net::{UnixListener as StdListener, UnixStream};
+use std::path::Path;
+
+use rustix::fs::{Gid, Mode, Uid, chmod, chown};
+use rustix::net::{
+    AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, listen, socket_with,
+};
+use tokio::net::UnixListener;
+
+use berth_types::{Error, Result, ResultExt};
+
+use crate::config::Grpc;
+
+/// Connections that wait to be accepted: a burst of short-lived clients must not be refused.
+const BACKLOG: i32 = 1024;
+
+/// Listens on the configured socket. It has its owner and mode before it accepts anything: 0600,
+/// or 0660 when a group is configured. Call this with the root's lock held: a socket on which
+/// nobody answers is then a leftover and is replaced.
+///
+/// # Errors
+/// [`Kind::FailedPrecondition`](berth_types::Kind::FailedPrecondition) when somebody answers on
+/// the socket already, or when something else than a socket is in its place.
+pub(crate) fn listen_on(config: &Grpc) -> Result<UnixListener> {
+    let path = &config.address;
+    let what = || format!("listen on {}", path.display());
+    if let Some(parent) = path.parent() {
+        fs::create_dir_all(parent).context(what)?;
+    }
+    remove_leftover(path)?;
+    let socket = bind_private(config).map_err(io::Error::from).context(what)?;
+    UnixListener::from_std(socket).context(what)
+}
+
+/// Binds, sets owner and mode, and only then listens.
+fn bind_private(config: &Grpc) -> rustix::io::Result<StdListener> {
+    let path = &config.address;
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+    bind(&socket, &SocketAddrUnix::new(path.as_path())?)?;
+    let mode = if config.gid == 0 { Mode::from(0o600) } else { Mode::from(0o660) };
+    chmod(path, mode)?;
+    chown(path, Some(Uid::from_raw(config.uid)), Some(Gid::from_raw(config.gid)))?;
+    listen(&socket, BACKLOG)?;
+    Ok(socket.into())
+}
+
+/// Removes a socket on which nobody answers.
+fn remove_leftover(path: &Path) -> Result<()> {
+    match UnixStream::connect(path) {
+        Ok(_) => Err(Error::failed_precondition(format!(
+            "another daemon answers on {}: stop it, or choose another --address",
+            path.display()
+        ))),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused && is_socket(path) => {
+            fs::remove_file(path).context(|| format!("remove stale socket {}", path.display()))
+        }
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+            Err(Error::failed_precondition(format!(
+                "{} is not a socket: move it, or choose another --address",
+                path.display()
+            )))
+        }
+        Err(error) => Err(Error::io(format!("probe socket {}", path.display()), &error)),
+    }
+}
+
+/// Whether `path` itself, not what it links to, is a socket.
+fn is_socket(path: &Path) -> bool {
+    use std::os::unix::fs::FileTypeExt;
+    fs::symlink_metadata(path).is_ok_and(|metadata| metadata.file_type().is_socket())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+    use berth_types::Kind;
+
+    fn config(path: &Path) -> Grpc {
+        Grpc { address: path.to_owned(), ..Grpc::default() }
+    }
+
+    #[tokio::test]
+    async fn a_stale_socket_is_replaced_a_live_one_and_a_file_are_not() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("run/a.sock");
+        drop(listen_on(&config(&path)).unwrap());
+        let live = listen_on(&config(&path)).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o7777, 0o600);
+        assert_eq!(listen_on(&config(&path)).unwrap_err().kind(), Kind::FailedPrecondition);
+        drop(live);
+
+        let file = directory.path().join("file");
+        fs::write(&file, "precious").unwrap();
+        assert_eq!(listen_on(&config(&file)).unwrap_err().kind(), Kind::FailedPrecondition);
+        assert_eq!(fs::read_to_string(&file).unwrap(), "precious");
+    }
+}

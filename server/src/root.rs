@@ -1,0 +1,101 @@
+//! The daemon's directories, and the lock that makes it the only one in them.
+
+use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
+use std::io::{Read, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::path::Path;
+
+use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
+
+use berth_types::{Error, Result, ResultExt};
+
+/// Mode of the root directory: images and records are nobody else's to read.
+const ROOT_MODE: u32 = 0o700;
+/// Mode of the state directory: processes with other users pass through to their root file
+/// systems, but can't list it.
+const STATE_MODE: u32 = 0o711;
+
+/// Exclusive use of a root directory. It ends when the value is dropped or the process dies,
+/// however it dies.
+#[derive(Debug)]
+pub(crate) struct RootLock {
+    _file: File,
+}
+
+impl RootLock {
+    /// Creates `root` if needed and takes its lock, without waiting.
+    ///
+    /// # Errors
+    /// [`Kind::FailedPrecondition`](berth_types::Kind::FailedPrecondition), naming its process,
+    /// when another daemon has the root.
+    pub(crate) fn take(root: &Path) -> Result<Self> {
+        create_directory(root, ROOT_MODE)?;
+        let path = root.join("lock");
+        let what = || format!("lock {}", path.display());
+        let mut file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(&path)
+            .context(what)?;
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => {}
+            Err(Errno::WOULDBLOCK) => return Err(taken(root, &mut file)),
+            Err(errno) => return Err(Error::io(what(), &errno.into())),
+        }
+        file.set_len(0).context(what)?;
+        writeln!(file, "{}", std::process::id()).context(what)?;
+        Ok(Self { _file: file })
+    }
+}
+
+/// The refusal of a root that another daemon has, whose process id `file` holds.
+fn taken(root: &Path, file: &mut File) -> Error {
+    let mut holder = String::new();
+    let holder = match file.take(32).read_to_string(&mut holder) {
+        Ok(_) if !holder.trim().is_empty() => format!(" (process {})", holder.trim()),
+        _ => String::new(),
+    };
+    Error::failed_precondition(format!(
+        "root {} is in use by another berthd{holder}: stop it, or choose another --root, --state \
+         and --address",
+        root.display()
+    ))
+}
+
+/// Creates the state directory if needed.
+///
+/// # Errors
+/// When it can't be created or given its mode.
+pub(crate) fn create_state(state: &Path) -> Result<()> {
+    create_directory(state, STATE_MODE)
+}
+
+/// Makes sure that `path` is a directory with `mode`, whatever the mode was before.
+fn create_directory(path: &Path, mode: u32) -> Result<()> {
+    let what = || format!("create directory {}", path.display());
+    DirBuilder::new().recursive(true).mode(0o711).create(path).context(what)?;
+    fs::set_permissions(path, Permissions::from_mode(mode)).context(what)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use berth_types::Kind;
+
+    #[test]
+    fn a_second_lock_is_refused_with_the_holder_and_a_dropped_one_is_free() {
+        let directory = tempfile::tempdir().unwrap();
+        let root = directory.path().join("a/root");
+        let first = RootLock::take(&root).unwrap();
+        let error = RootLock::take(&root).unwrap_err();
+        assert_eq!(error.kind(), Kind::FailedPrecondition);
+        assert!(error.message().contains(&std::process::id().to_string()), "{error}");
+        drop(first);
+        RootLock::take(&root).unwrap();
+        assert_eq!(fs::metadata(&root).unwrap().permissions().mode() & 0o7777, ROOT_MODE);
+    }
+}
