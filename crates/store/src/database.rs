@@ -1,0 +1,78 @@
+//! The file: opened, locked, and opened again after a failure.
+
+use std::fs::OpenOptions;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::{PoisonError, RwLock};
+
+use berth_types::{Error, Result, ResultExt};
+
+use crate::error::DbResultExt;
+use crate::schema;
+
+/// redb's own default is 1 GiB. The tables of a thousand containers take a few MiB.
+const CACHE_BYTES: usize = 4 << 20;
+
+/// A database file. After an I/O failure redb refuses every further call until it is opened
+/// anew, which the next call does: a disk that was full for a while must not need a restart.
+pub(crate) struct Database {
+    path: PathBuf,
+    // `None` between a failure and the next call.
+    open: RwLock<Option<redb::Database>>,
+}
+
+impl Database {
+    pub(crate) fn open(path: &Path) -> Result<Self> {
+        let database = open(path)?;
+        Ok(Self { path: path.to_owned(), open: RwLock::new(Some(database)) })
+    }
+
+    /// Runs `run` on the open database.
+    pub(crate) fn with<T>(&self, run: impl FnOnce(&redb::Database) -> Result<T>) -> Result<T> {
+        // A panicking reader leaves the option as it was, so a poisoned lock is as good as any.
+        let open = self.open.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(database) = &*open {
+            return run(database);
+        }
+        drop(open);
+        self.reopen()?;
+        match &*self.open.read().unwrap_or_else(PoisonError::into_inner) {
+            Some(database) => run(database),
+            None => Err(Error::unavailable("the database closed again: try again")),
+        }
+    }
+
+    /// Closes the file after a failure, once the readers are done. What was not synced is gone.
+    pub(crate) fn close(&self) {
+        self.open.write().unwrap_or_else(PoisonError::into_inner).take();
+    }
+
+    fn reopen(&self) -> Result<()> {
+        let mut slot = self.open.write().unwrap_or_else(PoisonError::into_inner);
+        if slot.is_none() {
+            tracing::info!(path = %self.path.display(), "opening the database again");
+            *slot = Some(open(&self.path)?);
+        }
+        Ok(())
+    }
+}
+
+fn open(path: &Path) -> Result<redb::Database> {
+    let what = || format!("open {}", path.display());
+    // redb would make it readable for all.
+    OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(path)
+        .context(what)?;
+    let database = redb::Database::builder()
+        .set_cache_size(CACHE_BYTES)
+        .set_check_integrity_on_open(true)
+        .create(path)
+        .db()
+        .context(what)?;
+    schema::migrate(&database, schema::MIGRATIONS).context(what)?;
+    Ok(database)
+}
