@@ -1,0 +1,101 @@
+//! One value for one file of a cgroup.
+
+use std::io::{self, ErrorKind};
+use std::path::PathBuf;
+
+use berth_types::{Error, Result};
+
+use super::Controller;
+use super::directory;
+
+/// What to write where. A list of them is applied in order, see [`apply`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Setting {
+    /// Who owns the file.
+    pub(super) controller: Option<Controller>,
+    pub(super) file: String,
+    pub(super) value: String,
+}
+
+impl Setting {
+    pub(super) fn new(
+        controller: Controller,
+        file: impl Into<String>,
+        value: impl ToString,
+    ) -> Self {
+        Self { controller: Some(controller), file: file.into(), value: value.to_string() }
+    }
+
+    /// Whether it only lifts a limit, which needs no doing where none was set.
+    pub(super) fn lifts(&self) -> bool {
+        matches!(self.value.as_str(), "max" | "-1")
+    }
+}
+
+/// Writes every setting to the file that `path` gives for it.
+///
+/// The kernel checks some pairs against each other (memory against memory and swap, quota against
+/// period and burst), so the right order depends on the present values. What is refused as
+/// invalid is therefore tried again after the others, as long as some are accepted.
+pub(super) fn apply(
+    mut settings: Vec<Setting>,
+    path: impl Fn(&Setting) -> Result<PathBuf>,
+) -> Result<()> {
+    loop {
+        let before = settings.len();
+        let mut refused = Vec::new();
+        let mut first = None;
+        for setting in settings {
+            let path = path(&setting)?;
+            match directory::write(&path, &setting.value) {
+                Ok(()) => {}
+                Err(error) if error.kind() == ErrorKind::InvalidInput => {
+                    first.get_or_insert(failure(&setting, path, &error));
+                    refused.push(setting);
+                }
+                Err(error) => return Err(failure(&setting, path, &error)),
+            }
+        }
+        match first {
+            None => return Ok(()),
+            Some(error) if refused.len() == before => return Err(error),
+            Some(_) => settings = refused,
+        }
+    }
+}
+
+fn failure(setting: &Setting, path: PathBuf, error: &io::Error) -> Error {
+    let what = format!("write {:?} to {}", setting.value, path.display());
+    match error.kind() {
+        ErrorKind::InvalidInput => Error::invalid_argument(format!(
+            "{what}: {error}: the kernel refuses the value, or it contradicts another limit"
+        )),
+        ErrorKind::NotFound => Error::failed_precondition(format!(
+            "{what}: no such file: this kernel or cgroup lacks that limit"
+        )),
+        ErrorKind::ResourceBusy => Error::failed_precondition(format!(
+            "{what}: {error}: the limit is below what is in use"
+        )),
+        _ => Error::io(what, error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use berth_types::Kind;
+
+    #[test]
+    fn a_missing_file_is_a_missing_feature() {
+        let settings = vec![Setting::new(Controller::Cpu, "cpu.idle", 1)];
+        let error = apply(settings, |setting| Ok(PathBuf::from("/proc/self").join(&setting.file)));
+        assert_eq!(error.unwrap_err().kind(), Kind::FailedPrecondition);
+    }
+
+    #[test]
+    fn only_unlimited_values_lift() {
+        assert!(Setting::new(Controller::Pids, "pids.max", "max").lifts());
+        assert!(Setting::new(Controller::Memory, "memory.limit_in_bytes", -1).lifts());
+        assert!(!Setting::new(Controller::Pids, "pids.max", 1).lifts());
+    }
+}

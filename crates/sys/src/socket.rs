@@ -1,0 +1,97 @@
+//! Messages with descriptors between a parent and its child (`unix(7)`, `SCM_RIGHTS`).
+
+use std::io::{self, IoSlice, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::os::fd::{BorrowedFd, OwnedFd};
+
+use rustix::net::{
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags,
+    SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags, SocketType,
+};
+
+/// A connected pair of close-on-exec sockets that keep the bounds of messages. When one end is
+/// closed, the other reads an empty message.
+///
+/// # Errors
+/// Those of `socketpair(2)`.
+pub fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
+    Ok(rustix::net::socketpair(
+        AddressFamily::UNIX,
+        SocketType::SEQPACKET,
+        SocketFlags::CLOEXEC,
+        None,
+    )?)
+}
+
+/// Sends `message`, with a copy of `fd` if there is one. Never raises `SIGPIPE`.
+///
+/// # Errors
+/// Those of `sendmsg(2)`: `EPIPE` when the peer is gone.
+pub fn send(
+    socket: BorrowedFd<'_>,
+    message: &[u8],
+    fd: Option<BorrowedFd<'_>>,
+) -> io::Result<()> {
+    let fds: Vec<BorrowedFd<'_>> = fd.into_iter().collect();
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    if !fds.is_empty() {
+        control.push(SendAncillaryMessage::ScmRights(&fds));
+    }
+    rustix::io::retry_on_intr(|| {
+        rustix::net::sendmsg(socket, &[IoSlice::new(message)], &mut control, SendFlags::NOSIGNAL)
+    })?;
+    Ok(())
+}
+
+/// Receives one message into `buffer`: its length, 0 when the peer is gone, and the descriptor
+/// that came with it, which is close-on-exec.
+///
+/// # Errors
+/// Those of `recvmsg(2)`; `EMSGSIZE` when the message was longer than `buffer`.
+pub fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<(usize, Option<OwnedFd>)> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let received = rustix::io::retry_on_intr(|| {
+        let mut slices = [IoSliceMut::new(buffer)];
+        rustix::net::recvmsg(socket, &mut slices, &mut control, RecvFlags::CMSG_CLOEXEC)
+    })?;
+    if received.flags.contains(ReturnFlags::TRUNC) {
+        return Err(io::Error::from_raw_os_error(libc::EMSGSIZE));
+    }
+    let fd = control.drain().find_map(|message| match message {
+        RecvAncillaryMessage::ScmRights(mut fds) => fds.next(),
+        _ => None,
+    });
+    Ok((received.bytes, fd))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::fd::AsFd;
+
+    #[test]
+    fn a_descriptor_travels_with_its_message_and_closing_is_an_empty_one() {
+        let (a, b) = pair().unwrap();
+        let (reader, writer) = rustix::pipe::pipe().unwrap();
+        send(a.as_fd(), b"take this", Some(writer.as_fd())).unwrap();
+        drop(writer);
+        let mut buffer = [0; 32];
+        let (length, fd) = receive(b.as_fd(), &mut buffer).unwrap();
+        assert_eq!(&buffer[..length], b"take this");
+        rustix::io::write(fd.unwrap(), b"x").unwrap();
+        let mut byte = [0; 1];
+        assert_eq!(rustix::io::read(&reader, &mut byte).unwrap(), 1);
+        drop(a);
+        assert_eq!(receive(b.as_fd(), &mut buffer).unwrap().0, 0);
+    }
+
+    #[test]
+    fn a_message_that_does_not_fit_is_an_error() {
+        let (a, b) = pair().unwrap();
+        send(a.as_fd(), b"too long", None).unwrap();
+        let error = receive(b.as_fd(), &mut [0; 3]).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(libc::EMSGSIZE));
+    }
+}
