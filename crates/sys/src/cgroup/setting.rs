@@ -49,7 +49,7 @@ pub(super) fn apply(
             let path = path(&setting)?;
             match directory::write(&path, &setting.value) {
                 Ok(()) => {}
-                Err(error) if error.kind() == ErrorKind::InvalidInput => {
+                Err(error) if is_refused(&error) => {
                     first.get_or_insert(failure(&setting, path, &error));
                     refused.push(setting);
                 }
@@ -64,11 +64,18 @@ pub(super) fn apply(
     }
 }
 
+/// The value itself is what the kernel dislikes: malformed, out of range, or beyond what the
+/// parent cgroup has.
+fn is_refused(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EINVAL | libc::ERANGE | libc::EACCES))
+}
+
 fn failure(setting: &Setting, path: PathBuf, error: &io::Error) -> Error {
     let what = format!("write {:?} to {}", setting.value, path.display());
     match error.kind() {
-        ErrorKind::InvalidInput => Error::invalid_argument(format!(
-            "{what}: {error}: the kernel refuses the value, or it contradicts another limit"
+        _ if is_refused(error) => Error::invalid_argument(format!(
+            "{what}: {error}: the value is out of range, or contradicts another limit or the \
+             parent cgroup's"
         )),
         ErrorKind::NotFound => Error::failed_precondition(format!(
             "{what}: no such file: this kernel or cgroup lacks that limit"
