@@ -44,7 +44,7 @@ pub fn sealed(path: &Path) -> io::Result<OwnedFd> {
     let overlay = Filesystem::open("overlay")?;
     // An overlay needs two layers when it has no upper directory: the second is never looked at
     // for a name that the first has.
-    overlay.overlay_layers(&[directory, Path::new("/proc/sys/kernel")])?;
+    overlay.overlay_layers(&[directory, Path::new("/sys/kernel")])?;
     let mount = overlay.mount(MountAttrFlags::MOUNT_ATTR_RDONLY)?;
     Ok(rustix::fs::openat2(
         &mount,
@@ -60,12 +60,25 @@ pub fn sealed(path: &Path) -> io::Result<OwnedFd> {
 /// # Errors
 /// When `/proc/self/exe` can't be looked at.
 pub fn is_sealed() -> io::Result<bool> {
-    let exe = rustix::fs::openat(
-        CWD,
-        "/proc/self/exe",
-        OFlags::PATH | OFlags::CLOEXEC,
-        Mode::empty(),
-    )?;
+    let exe =
+        rustix::fs::openat(CWD, "/proc/self/exe", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
     let filesystem = rustix::fs::fstatvfs(&exe)?;
     Ok(filesystem.f_flag.contains(rustix::fs::StatVfsMountFlags::RDONLY))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::fd::AsRawFd;
+    use std::os::unix::process::CommandExt;
+
+    #[test]
+    fn a_sealed_program_runs_and_can_not_be_written() {
+        let sealed = sealed(Path::new("/bin/busybox")).unwrap();
+        let path = format!("/proc/self/fd/{}", sealed.as_raw_fd());
+        let status = std::process::Command::new(&path).arg0("true").status().unwrap();
+        assert!(status.success());
+        let error = std::fs::OpenOptions::new().write(true).open(&path).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(libc::EROFS));
+    }
 }

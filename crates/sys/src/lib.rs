@@ -2,4 +2,17 @@
 #![allow(unsafe_code)]
 
 mod bpf;
+pub mod capability;
 pub mod cgroup;
+pub mod clone;
+pub mod exec;
+pub mod loopback;
+pub mod mount;
+pub mod namespace;
+pub mod path;
+pub mod pidfd;
+pub mod process;
+pub mod procfs;
+pub mod pty;
+pub mod rlimit;
+pub mod socket;

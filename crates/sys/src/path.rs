@@ -52,12 +52,7 @@ impl Root {
         Ok(self.look_up(path, OFlags::PATH, ResolveFlags::IN_ROOT | ResolveFlags::NO_SYMLINKS)?)
     }
 
-    fn look_up(
-        &self,
-        path: &Path,
-        flags: OFlags,
-        resolve: ResolveFlags,
-    ) -> Result<OwnedFd, Errno> {
+    fn look_up(&self, path: &Path, flags: OFlags, resolve: ResolveFlags) -> Result<OwnedFd, Errno> {
         let flags = flags | OFlags::CLOEXEC;
         for _ in 1..LOOKUPS {
             match rustix::fs::openat2(&self.0, path, flags, Mode::empty(), resolve) {

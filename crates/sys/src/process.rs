@@ -16,9 +16,8 @@ const LAST_SIGNAL: libc::c_int = 64;
 /// Those of `keyctl(2)`: `ENOSYS` without keyrings, `EDQUOT` when the user has too many keys.
 pub fn join_session_keyring(name: &CStr) -> io::Result<()> {
     // SAFETY: the kernel reads the string, which ends in a zero and outlives the call.
-    let result = unsafe {
-        libc::syscall(libc::SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, name.as_ptr())
-    };
+    let result =
+        unsafe { libc::syscall(libc::SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, name.as_ptr()) };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
@@ -44,9 +43,8 @@ pub fn restore_signals() {
 /// Those of `close_range(2)`; `EINVAL` before Linux 5.11.
 pub fn close_on_exec_from(first: u32) -> io::Result<()> {
     // SAFETY: with CLOSE_RANGE_CLOEXEC nothing is closed now: every owner keeps its descriptor.
-    let result = unsafe {
-        libc::syscall(libc::SYS_close_range, first, u32::MAX, libc::CLOSE_RANGE_CLOEXEC)
-    };
+    let result =
+        unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 

@@ -27,11 +27,7 @@ pub fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
 ///
 /// # Errors
 /// Those of `sendmsg(2)`: `EPIPE` when the peer is gone.
-pub fn send(
-    socket: BorrowedFd<'_>,
-    message: &[u8],
-    fd: Option<BorrowedFd<'_>>,
-) -> io::Result<()> {
+pub fn send(socket: BorrowedFd<'_>, message: &[u8], fd: Option<BorrowedFd<'_>>) -> io::Result<()> {
     let fds: Vec<BorrowedFd<'_>> = fd.into_iter().collect();
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut control = SendAncillaryBuffer::new(&mut space);
