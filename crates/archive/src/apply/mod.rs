@@ -1,0 +1,150 @@
+//! Making a tree of a layer.
+
+mod create;
+mod metadata;
+mod removal;
+mod whiteout;
+
+use std::collections::HashSet;
+use std::ffi::OsString;
+use std::io::Read;
+use std::os::fd::BorrowedFd;
+use std::os::unix::ffi::OsStringExt;
+use std::path::PathBuf;
+
+use berth_types::{Digest, Result};
+
+use crate::entries::Entries;
+use crate::entry::{Entry, EntryKind, refused, split};
+use crate::tree::Tree;
+use metadata::Times;
+
+/// What a whiteout in the archive does to the tree.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Whiteouts {
+    /// It becomes overlayfs's: a character device 0:0, or the attribute `trusted.overlay.opaque`.
+    /// For the upper directory of an overlay that holds nothing yet.
+    #[default]
+    Overlay,
+    /// It removes what it names. For a tree that holds the lower layers.
+    Remove,
+}
+
+/// What one layer may hold at most; beyond it, it is refused as a bomb.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Members, and as many directories again that members need but the archive doesn't have.
+    pub entries: u64,
+    /// Bytes of the uncompressed archive, and bytes of one file with its holes.
+    pub bytes: u64,
+}
+
+impl Default for Limits {
+    /// Half a million members, 64 GiB.
+    fn default() -> Self {
+        Self { entries: 1 << 19, bytes: 64 << 30 }
+    }
+}
+
+/// How a layer is applied.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Options {
+    /// What whiteouts do.
+    pub whiteouts: Whiteouts,
+    /// The most that the layer may hold.
+    pub limits: Limits,
+}
+
+/// What was applied.
+#[derive(Clone, Debug)]
+pub struct Applied {
+    /// Length of the uncompressed archive, in bytes.
+    pub size: u64,
+    /// Digest of the uncompressed archive: the layer's `diff_id` in an image's configuration.
+    pub diff_id: Digest,
+    /// How many members the archive has.
+    pub entries: u64,
+    /// Directories that were made, root's with mode 0755, because the archive has something in
+    /// them but not themselves; parents before children.
+    pub implicit: Vec<PathBuf>,
+}
+
+/// Makes a tree below `root` of the uncompressed layer `reader`, which is read to its end.
+///
+/// Nothing is synced: sync the filesystem once before a record names the tree. When it fails, the
+/// tree holds a part of the layer and is of no use.
+///
+/// # Errors
+/// - InvalidArgument: the archive is malformed or hostile;
+/// - FailedPrecondition: it links to a file that only lower layers may have;
+/// - ResourceExhausted: it passes a limit, or the disk is full;
+/// - DataLoss: it is cut short;
+/// - those of `reader`: an [`Error`](berth_types::Error) inside of an [`io::Error`](std::io::Error)
+///   keeps its kind.
+pub fn apply(reader: impl Read, root: BorrowedFd<'_>, options: &Options) -> Result<Applied> {
+    let mut entries = Entries::new(reader, options.limits);
+    let mut layer = Layer {
+        tree: Tree::new(root, options.limits.entries)?,
+        whiteouts: options.whiteouts,
+        made: HashSet::new(),
+        times: Vec::new(),
+    };
+    while let Some(entry) = entries.next_entry()? {
+        layer.add(&entry, &mut entries)?;
+    }
+    layer.set_directory_times()?;
+    let count = entries.count();
+    let (diff_id, size) = entries.finish()?;
+    let implicit = layer.tree.implicit.into_iter().map(|path| OsString::from_vec(path).into());
+    Ok(Applied { size, diff_id, entries: count, implicit: implicit.collect() })
+}
+
+/// A layer being applied.
+struct Layer {
+    tree: Tree,
+    whiteouts: Whiteouts,
+    /// With [`Whiteouts::Remove`]: the paths of this layer, which its whiteouts don't concern.
+    made: HashSet<Vec<u8>>,
+    /// Times of directories, set when nothing more is made in them.
+    times: Vec<(Vec<u8>, Times)>,
+}
+
+impl Layer {
+    fn add<R: Read>(&mut self, entry: &Entry, entries: &mut Entries<R>) -> Result<()> {
+        let (parent, name) = split(&entry.path);
+        if parent.split(|byte| *byte == b'/').any(|name| name.starts_with(whiteout::PREFIX)) {
+            return whiteout::inside(entry);
+        }
+        if name.starts_with(whiteout::PREFIX) {
+            return self.white_out(entry, parent, name);
+        }
+        metadata::check(entry)?;
+        if name.is_empty() {
+            return self.add_root(entry);
+        }
+        let parent = self.tree.directory(parent)?;
+        match &entry.kind {
+            EntryKind::File => self.add_file(entry, &parent, name, entries)?,
+            EntryKind::Directory => self.add_directory(entry, &parent, name)?,
+            EntryKind::HardLink(target) => self.add_link(entry, &parent, name, target)?,
+            EntryKind::Symlink(_)
+            | EntryKind::CharacterDevice(_)
+            | EntryKind::BlockDevice(_)
+            | EntryKind::Fifo => self.add_node(entry, &parent, name)?,
+        }
+        if self.whiteouts == Whiteouts::Remove {
+            self.made.insert(entry.path.clone());
+        }
+        Ok(())
+    }
+
+    fn add_root(&mut self, entry: &Entry) -> Result<()> {
+        if entry.kind != EntryKind::Directory {
+            return Err(refused(&entry.path, "the root can only be a directory"));
+        }
+        let root = self.tree.directory(&[])?;
+        self.set_directory(entry, &root)?;
+        self.tree.forget();
+        Ok(())
+    }
+}
