@@ -47,10 +47,8 @@ impl Failure {
     #[must_use]
     pub(crate) fn of_start(self, command: &str) -> Self {
         let code = start_status(&self);
-        let message = format!(
-            "berth: {}\n\nRun 'berth {command} --help' for more information",
-            self.message
-        );
+        let message =
+            format!("berth: {}\n\nRun 'berth {command} --help' for more information", self.message);
         Self { message, code, ..self }
     }
 
@@ -100,14 +98,14 @@ impl fmt::Display for Failure {
 
 impl From<Status> for Failure {
     fn from(status: Status) -> Self {
-        let message = if status.code() == Code::Unavailable && status.message().contains("transport")
-        {
-            "The connection to the berth daemon was lost. Containers go on running; look with \
+        let message =
+            if status.code() == Code::Unavailable && status.message().contains("transport") {
+                "The connection to the berth daemon was lost. Containers go on running; look with \
              'berth ps' once the daemon is back."
-                .to_owned()
-        } else {
-            format!("Error response from daemon: {}", status.message())
-        };
+                    .to_owned()
+            } else {
+                format!("Error response from daemon: {}", status.message())
+            };
         Self { message, code: 1, kind: Some(status.code()) }
     }
 }

@@ -55,7 +55,8 @@ pub(crate) fn parse_size(text: &str) -> Result<i64, String> {
         _ => return Err(invalid()),
     };
     let value: f64 = digits.trim().parse().map_err(|_| invalid())?;
-    let bytes = value * f64::from(1u32 << (shift % 30)) * if shift >= 30 { 1073741824.0 } else { 1.0 };
+    let bytes =
+        value * f64::from(1u32 << (shift % 30)) * if shift >= 30 { 1073741824.0 } else { 1.0 };
     if !(0.0..9.0e18).contains(&bytes) {
         return Err(invalid());
     }
@@ -113,8 +114,13 @@ mod tests {
 
     #[test]
     fn sizes() {
-        let cases =
-            [(0, "0B"), (999, "999B"), (1000, "1kB"), (1_234_567, "1.23MB"), (77_800_000, "77.8MB")];
+        let cases = [
+            (0, "0B"),
+            (999, "999B"),
+            (1000, "1kB"),
+            (1_234_567, "1.23MB"),
+            (77_800_000, "77.8MB"),
+        ];
         for (bytes, text) in cases {
             assert_eq!(size(bytes), text);
         }
@@ -123,7 +129,8 @@ mod tests {
 
     #[test]
     fn sizes_are_parsed() {
-        let cases = [("64m", 64 << 20), ("1g", 1 << 30), ("1.5k", 1536), ("7", 7), ("2GiB", 2 << 30)];
+        let cases =
+            [("64m", 64 << 20), ("1g", 1 << 30), ("1.5k", 1536), ("7", 7), ("2GiB", 2 << 30)];
         for (text, bytes) in cases {
             assert_eq!(parse_size(text), Ok(bytes), "{text}");
         }

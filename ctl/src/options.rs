@@ -87,7 +87,12 @@ pub(crate) struct MakeOptions {
     #[arg(long, action = clap::ArgAction::Help)]
     help: Option<bool>,
     /// The image, and the command that replaces the image's own
-    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_name = "IMAGE [COMMAND] [ARG]")]
+    #[arg(
+        required = true,
+        trailing_var_arg = true,
+        allow_hyphen_values = true,
+        value_name = "IMAGE [COMMAND] [ARG]"
+    )]
     words: Vec<String>,
 }
 

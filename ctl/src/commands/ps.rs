@@ -6,9 +6,9 @@ use serde_json::{Value, json};
 
 use crate::client::Daemon;
 use crate::failure::Outcome;
+use crate::human;
 use crate::progress::short;
 use crate::table::{self, Format};
-use crate::human;
 
 /// List containers
 #[derive(Args, Debug)]

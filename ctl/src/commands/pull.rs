@@ -1,7 +1,7 @@
 //! `berth pull`
 
-use berth_proto::berth::v1::layer_progress::Phase;
 use berth_proto::berth::v1::PullRequest;
+use berth_proto::berth::v1::layer_progress::Phase;
 use clap::Args;
 
 use super::missing;

@@ -1,0 +1,65 @@
+//! Containers through Debian's `ctr`.
+
+use berth_tests::{Engine, Image, wait_until};
+
+const IMAGE: &str = "docker.io/library/busybox:latest";
+
+fn engine() -> Engine {
+    let engine = Engine::start();
+    engine.import(&Image::busybox(IMAGE));
+    engine
+}
+
+#[test]
+fn run_passes_output_and_exit_status() {
+    let engine = engine();
+    let run =
+        engine.ctr(&["run", "--rm", IMAGE, "one", "sh", "-c", "echo out; echo err >&2; exit 7"]);
+    let run = run.exited(7);
+    assert_eq!((run.line(), run.stderr.trim_end()), ("out", "err"));
+    assert_eq!(engine.ctr(&["containers", "ls", "-q"]).success().line(), "");
+}
+
+#[test]
+fn run_passes_input() {
+    let engine = engine();
+    let run = engine.ctr_with_input(&["run", "--rm", IMAGE, "one", "cat"], b"through the pipe\n");
+    assert_eq!(run.success().line(), "through the pipe");
+}
+
+#[test]
+fn detached_tasks_are_driven() {
+    let engine = engine();
+    engine.ctr(&["run", "-d", IMAGE, "one", "sleep", "1000"]).success();
+    let status = || {
+        let list = engine.ctr(&["tasks", "ls"]).success().stdout;
+        let row = list.lines().find(|row| row.starts_with("one ")).unwrap_or_default().to_owned();
+        row.split_whitespace().nth(2).unwrap_or_default().to_owned()
+    };
+    assert_eq!(status(), "RUNNING");
+    let exec = engine.ctr(&["tasks", "exec", "--exec-id", "e", "one", "sh", "-c", "id -u; exit 3"]);
+    assert_eq!(exec.exited(3).line(), "0");
+    engine.ctr(&["tasks", "pause", "one"]).success();
+    assert_eq!(status(), "PAUSED");
+    engine.ctr(&["tasks", "resume", "one"]).success();
+    assert_eq!(status(), "RUNNING");
+    let metrics = engine.ctr(&["tasks", "metrics", "one"]).success();
+    assert!(metrics.stdout.contains("memory.usage_in_bytes"), "{}", metrics.stdout);
+    let processes = engine.ctr(&["tasks", "ps", "one"]).success();
+    assert_eq!(processes.stdout.lines().count(), 2, "{}", processes.stdout);
+
+    engine.ctr(&["containers", "rm", "one"]).exited(1).complains("delete");
+    engine.ctr(&["tasks", "kill", "-s", "KILL", "one"]).success();
+    wait_until("the task to stop", || status() == "STOPPED");
+    engine.ctr(&["tasks", "rm", "one"]).exited(137);
+    engine.ctr(&["containers", "rm", "one"]).success();
+}
+
+#[test]
+fn a_missing_command_fails_at_once() {
+    let engine = engine();
+    let run = engine.ctr(&["run", "--rm", IMAGE, "one", "no-such-command"]);
+    assert_ne!(run.code, 0);
+    run.complains("executable file not found");
+    assert_eq!(engine.ctr(&["tasks", "ls", "-q"]).success().line(), "");
+}

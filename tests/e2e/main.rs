@@ -1,0 +1,4 @@
+//! End-to-end tests: real daemons, clients, registries and images. One module for each area.
+
+mod ctr_images;
+mod ctr_run;

@@ -1,0 +1,211 @@
+//! The daemon under test.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use nix::sys::signal::Signal;
+use tempfile::TempDir;
+
+use crate::process::{Finished, Running, wait_until};
+use crate::{Image, leaks};
+
+/// Whose daemon.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flavor {
+    /// berth's.
+    Berth,
+    /// Debian's containerd.
+    Containerd,
+}
+
+/// A daemon on scratch directories, with a namespace of its own.
+pub struct Engine {
+    flavor: Flavor,
+    namespace: String,
+    directory: TempDir,
+    daemon: Option<Running>,
+}
+
+/// The directory of the binaries that were built with this test.
+fn binaries() -> PathBuf {
+    let test = std::env::current_exe().expect("this test's own path");
+    test.ancestors().nth(2).expect("target/PROFILE/deps/TEST").to_owned()
+}
+
+impl Engine {
+    /// The engine that the environment asks for: berth, or containerd with `ENGINE=containerd`.
+    pub fn start() -> Self {
+        let flavor = match std::env::var("ENGINE").as_deref() {
+            Ok("containerd") => Flavor::Containerd,
+            Ok("berth") | Err(_) => Flavor::Berth,
+            Ok(other) => panic!("ENGINE={other}: give berth or containerd"),
+        };
+        Self::start_flavor(flavor)
+    }
+
+    /// berth's daemon, whatever the environment asks for; `None` when that is containerd, for
+    /// tests of what only berth has.
+    pub fn berth() -> Option<Self> {
+        let engine = std::env::var("ENGINE").unwrap_or_default();
+        (engine != "containerd").then(|| Self::start_flavor(Flavor::Berth))
+    }
+
+    /// A daemon of one flavor.
+    pub fn start_flavor(flavor: Flavor) -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let namespace = format!("test-{}-{number}", std::process::id());
+        // Short, because socket paths are: unix(7) ends at 107 bytes.
+        let directory =
+            tempfile::Builder::new().prefix("bt").tempdir_in("/tmp").expect("a directory");
+        let mut engine = Self { flavor, namespace, directory, daemon: None };
+        engine.start_daemon();
+        engine
+    }
+
+    /// Starts the daemon, again after [`Engine::stop_daemon`], and waits until it answers.
+    pub fn start_daemon(&mut self) {
+        let log = self.path("log");
+        self.daemon = Some(Running::start(&mut self.daemon_command(), &log));
+        wait_until("the daemon to answer", || {
+            let ended = self.daemon.as_mut().is_some_and(Running::has_ended);
+            assert!(!ended, "the daemon ended:\n{}", self.log());
+            self.ctr(&["version"]).code == 0
+        });
+    }
+
+    /// The daemon's command line.
+    pub fn daemon_command(&self) -> Command {
+        let mut command = match self.flavor {
+            Flavor::Berth => Command::new(binaries().join("berthd")),
+            Flavor::Containerd => {
+                let mut command = Command::new("containerd");
+                command.args(["--config", "/dev/null"]);
+                command
+            }
+        };
+        // containerd finds the shims under test on PATH.
+        let path = std::env::var("PATH").unwrap_or_default();
+        command.env("PATH", format!("{}:{path}", binaries().display()));
+        command.arg("--root").arg(self.root()).arg("--state").arg(self.path("state"));
+        command.arg("--address").arg(self.address());
+        command
+    }
+
+    /// Ends the daemon by `signal` and waits for its end; containers go on.
+    pub fn stop_daemon(&mut self, signal: Signal) -> i32 {
+        self.daemon.take().map_or(0, |mut daemon| daemon.stop(signal))
+    }
+
+    /// The daemon's process id.
+    pub fn daemon_pid(&self) -> u32 {
+        self.daemon.as_ref().expect("the daemon runs").pid()
+    }
+
+    /// Whose daemon it is.
+    pub fn flavor(&self) -> Flavor {
+        self.flavor
+    }
+
+    /// The containerd namespace that only this test uses.
+    pub fn namespace(&self) -> &str {
+        &self.namespace
+    }
+
+    /// The main socket.
+    pub fn address(&self) -> PathBuf {
+        self.path("state/d.sock")
+    }
+
+    /// The durable directory.
+    pub fn root(&self) -> PathBuf {
+        self.path("root")
+    }
+
+    /// A path in this engine's scratch directory.
+    pub fn path(&self, name: impl AsRef<Path>) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    /// What the daemon has logged.
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.path("log")).unwrap_or_default()
+    }
+
+    /// Runs Debian's `ctr` against this daemon.
+    pub fn ctr(&self, args: &[&str]) -> Finished {
+        self.ctr_with_input(args, b"")
+    }
+
+    /// Runs Debian's `ctr` with `input` on standard input.
+    pub fn ctr_with_input(&self, args: &[&str], input: &[u8]) -> Finished {
+        let address = self.address().display().to_string();
+        let mut all = vec!["--address", &address, "--namespace", &self.namespace];
+        all.extend_from_slice(args);
+        Finished::run("ctr", &all, input)
+    }
+
+    /// Runs `berth` against this daemon.
+    pub fn cli(&self, args: &[&str]) -> Finished {
+        self.cli_with_input(args, b"")
+    }
+
+    /// Runs `berth` with `input` on standard input.
+    pub fn cli_with_input(&self, args: &[&str], input: &[u8]) -> Finished {
+        let all = self.cli_args(args);
+        Finished::run(binaries().join("berth"), &all, input)
+    }
+
+    /// The command line of `berth` against this daemon, for tests that run it in other ways.
+    pub fn cli_command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(binaries().join("berth"));
+        command.args(self.cli_args(args));
+        command
+    }
+
+    fn cli_args(&self, args: &[&str]) -> Vec<String> {
+        let address = self.address().display().to_string();
+        let mut all = vec!["--address".to_owned(), address, "--namespace".to_owned()];
+        all.push(self.namespace.clone());
+        all.extend(args.iter().map(|&arg| arg.to_owned()));
+        all
+    }
+
+    /// Imports `image` through `ctr`, so that it can be run.
+    pub fn import(&self, image: &Image) {
+        let archive = self.path("import.tar");
+        fs::write(&archive, image.archive()).expect("write an archive");
+        self.ctr(&["images", "import", archive.to_str().expect("a path")]).success();
+        fs::remove_file(&archive).expect("remove the archive");
+    }
+
+    /// Ends and removes every container of this test's namespace, as a tidy user would.
+    pub fn remove_containers(&self) {
+        for container in self.ctr(&["containers", "ls", "-q"]).stdout.lines() {
+            self.ctr(&["tasks", "rm", "-f", container]);
+            self.ctr(&["containers", "rm", container]);
+        }
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("--- the daemon's log ---\n{}", self.log());
+        }
+        if self.daemon.is_none() {
+            self.start_daemon();
+        }
+        self.remove_containers();
+        // Asked before the daemon is stopped: a daemon that is gone can't be blamed for cleaning
+        // up late.
+        let left = leaks::wait_for_none(&self.namespace, self.directory.path());
+        self.stop_daemon(Signal::SIGTERM);
+        leaks::remove(&self.namespace, self.directory.path());
+        if !std::thread::panicking() {
+            assert!(left.is_empty(), "left behind:\n{}\n{}", left.join("\n"), self.log());
+        }
+    }
+}

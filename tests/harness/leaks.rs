@@ -1,0 +1,88 @@
+//! What an engine may not leave behind: shims, mounts and cgroups.
+//!
+//! Everything is looked for by the names that only one test uses, its namespace and its scratch
+//! directory, so that tests run side by side.
+
+use std::fs;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use nix::mount::{MntFlags, umount2};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+/// Where the control groups are mounted.
+const CGROUPS: &str = "/sys/fs/cgroup";
+
+/// Waits for everything to be gone, and answers what is not after ten seconds.
+pub fn wait_for_none(namespace: &str, directory: &Path) -> Vec<String> {
+    let start = Instant::now();
+    loop {
+        let left = find(namespace, directory);
+        if left.is_empty() || start.elapsed() > Duration::from_secs(10) {
+            return left;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// What there is now, a line each.
+pub fn find(namespace: &str, directory: &Path) -> Vec<String> {
+    let mut found: Vec<String> =
+        shims(namespace).into_iter().map(|pid| format!("shim {pid}")).collect();
+    found.extend(mounts(directory).into_iter().map(|mount| format!("mount {mount}")));
+    found.extend(cgroups(namespace).into_iter().map(|cgroup| format!("cgroup {cgroup}")));
+    found
+}
+
+/// Removes what is left, so that one failed test does not fail the next.
+pub(crate) fn remove(namespace: &str, directory: &Path) {
+    for pid in shims(namespace) {
+        let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+    }
+    for cgroup in cgroups(namespace) {
+        for pid in fs::read_to_string(format!("{cgroup}/cgroup.procs")).unwrap_or_default().lines()
+        {
+            let _ = pid.parse().map(|pid| kill(Pid::from_raw(pid), Signal::SIGKILL));
+        }
+        let _ = fs::remove_dir(&cgroup);
+    }
+    for mount in mounts(directory).iter().rev() {
+        let _ = umount2(mount.as_str(), MntFlags::MNT_DETACH);
+    }
+}
+
+/// Shims that serve `namespace`, by the command line that every shim is started with.
+pub fn shims(namespace: &str) -> Vec<i32> {
+    let processes = fs::read_dir("/proc").expect("read /proc").flatten();
+    let pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    pids.filter(|pid| {
+        let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        let mut words = line.split(|&byte| byte == 0);
+        let program = words.next().unwrap_or_default();
+        let is_shim = String::from_utf8_lossy(program).contains("containerd-shim-");
+        is_shim && words.any(|word| word == namespace.as_bytes())
+    })
+    .collect()
+}
+
+fn mounts(directory: &Path) -> Vec<String> {
+    let directory = directory.to_str().expect("a path");
+    let table = fs::read_to_string("/proc/self/mountinfo").expect("read the mount table");
+    let targets = table.lines().filter_map(|line| line.split(' ').nth(4));
+    targets.filter(|target| target.starts_with(directory)).map(str::to_owned).collect()
+}
+
+/// Control groups named after `namespace`, children before parents. The namespace's own group
+/// stays while its containers come and go, as with containerd and runc.
+fn cgroups(namespace: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    let hierarchies = fs::read_dir(CGROUPS).into_iter().flatten().flatten();
+    for hierarchy in hierarchies {
+        let own = hierarchy.path().join(namespace);
+        let containers = fs::read_dir(own).into_iter().flatten().flatten();
+        let groups = containers.filter(|entry| entry.path().is_dir());
+        found.extend(groups.map(|entry| entry.path().display().to_string()));
+    }
+    found
+}

@@ -1,0 +1,20 @@
+//! The harness of the black-box tests: real daemons, a real registry and real images, on scratch
+//! directories and loopback ports of their own.
+//!
+//! An [`Engine`] is berth's daemon, or Debian's containerd when the environment has
+//! `ENGINE=containerd`: a test that uses only containerd's API then judges the reference too.
+//! When an engine is dropped it is stopped, and nothing of it may be left: see [`leaks`].
+
+// A harness fails by panicking: that is how a test says what went wrong.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod engine;
+mod image;
+pub mod leaks;
+mod process;
+mod registry;
+
+pub use engine::{Engine, Flavor};
+pub use image::{Image, Layer};
+pub use process::{Finished, Running, wait_until};
+pub use registry::Registry;
