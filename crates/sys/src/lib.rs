@@ -15,4 +15,5 @@ pub mod process;
 pub mod procfs;
 pub mod pty;
 pub mod rlimit;
+pub mod seccomp;
 pub mod socket;

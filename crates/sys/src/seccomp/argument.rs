@@ -86,6 +86,9 @@ impl Comparison {
         let lower = program.branch(JUMP_EQUAL, low, yes, no);
         let lower = self.masked(program, mask as u32, lower);
         let lower = program.load(self.offset(), lower);
+        if mask >> 32 == 0 && high == 0 {
+            return lower;
+        }
         let upper = program.branch(JUMP_EQUAL, high, lower, no);
         let upper = self.masked(program, (mask >> 32) as u32, upper);
         program.load(self.offset() + 4, upper)

@@ -18,9 +18,9 @@ pub struct Seccomp {
     /// `SCMP_ARCH_…`; empty: this machine's own.
     #[serde(deserialize_with = "nullable", skip_serializing_if = "Vec::is_empty")]
     pub architectures: Vec<String>,
-    /// `SECCOMP_FILTER_FLAG_…`.
-    #[serde(deserialize_with = "nullable", skip_serializing_if = "Vec::is_empty")]
-    pub flags: Vec<String>,
+    /// `SECCOMP_FILTER_FLAG_…`; absent is not the same as none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub flags: Option<Vec<String>>,
     /// The socket that receives the descriptor for `SCMP_ACT_NOTIFY`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub listener_path: Option<String>,
