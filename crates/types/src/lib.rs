@@ -6,6 +6,7 @@
 
 mod digest;
 mod error;
+pub mod filter;
 pub mod id;
 pub mod image;
 pub mod labels;
