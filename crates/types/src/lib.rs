@@ -12,7 +12,9 @@ pub mod image;
 pub mod labels;
 pub mod platform;
 pub mod reference;
+pub mod signal;
 pub mod spec;
+pub mod user;
 
 pub use digest::{Algorithm, Digest, Hasher};
 pub use error::{Error, Kind, Result, ResultExt};

@@ -5,11 +5,17 @@
 //! types, options) are kept as text for the code that applies them to judge. Whoever must pass a
 //! document on passes on its bytes, not a re-serialised [`Spec`].
 //!
+//! Writing starts at [`Spec::container`], the default, or [`Spec::from_image`].
+//!
 //! Field names and meanings: <https://github.com/opencontainers/runtime-spec/blob/main/config.md>
 //! and `config-linux.md` beside it. Only what differs from there is said here.
 
+mod allowed;
+mod container;
 mod linux;
+mod options;
 mod process;
+mod profile;
 mod resources;
 mod seccomp;
 
@@ -18,10 +24,12 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Deserializer, Serialize};
 
 pub use linux::{Device, IdMapping, Linux, Namespace, Personality, TimeOffset};
+pub use options::{Bind, ExecOptions, Network, Options, stop_signal};
 pub use process::{Capabilities, ConsoleSize, Process, Rlimit, User};
+pub use profile::default_seccomp;
 pub use resources::{
-    BlockIo, Cpu, DeviceRule, HugepageLimit, InterfacePriority, Memory, Network, Pids, RdmaLimit,
-    Resources, ThrottleDevice, WeightDevice,
+    BlockIo, Cpu, DeviceRule, HugepageLimit, InterfacePriority, Memory, Pids, RdmaLimit, Resources,
+    ThrottleDevice, TrafficMarks, WeightDevice,
 };
 pub use seccomp::{Argument, Seccomp, Syscall};
 

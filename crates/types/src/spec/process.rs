@@ -42,7 +42,7 @@ pub struct ConsoleSize {
     pub width: u16,
 }
 
-/// Numbers only: names are resolved in the container's own files before the spec is final.
+/// Whose rights the process has. A runtime goes by the numbers, unless there is a `username`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 #[allow(missing_docs)] // The fields are the specification's.
@@ -53,6 +53,11 @@ pub struct User {
     pub umask: Option<u32>,
     #[serde(deserialize_with = "nullable", skip_serializing_if = "Vec::is_empty")]
     pub additional_gids: Vec<u32>,
+    /// `user`, `uid`, `user:group` or `uid:gid`, to be looked up in the container's own files in
+    /// place of the numbers. The specification has this field for Windows only; on Linux it is
+    /// between berth's engine and its runtime.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub username: Option<String>,
 }
 
 /// Capability sets, with the names of capabilities(7). A name this kernel doesn't know is dropped

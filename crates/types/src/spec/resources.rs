@@ -25,7 +25,7 @@ pub struct Resources {
     #[serde(deserialize_with = "nullable", skip_serializing_if = "Vec::is_empty")]
     pub hugepage_limits: Vec<HugepageLimit>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub network: Option<Network>,
+    pub network: Option<TrafficMarks>,
     #[serde(deserialize_with = "nullable", skip_serializing_if = "BTreeMap::is_empty")]
     pub rdma: BTreeMap<String, RdmaLimit>,
     /// Files of cgroup v2 and what to write to them, last.
@@ -177,7 +177,7 @@ pub struct HugepageLimit {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 #[allow(missing_docs)] // The fields are the specification's.
-pub struct Network {
+pub struct TrafficMarks {
     #[serde(rename = "classID", skip_serializing_if = "Option::is_none")]
     pub class_id: Option<u32>,
     #[serde(deserialize_with = "nullable", skip_serializing_if = "Vec::is_empty")]
