@@ -18,12 +18,15 @@ mod compression;
 mod entries;
 mod entry;
 mod header;
+mod parents;
 mod pax;
 mod source;
 mod sparse;
 mod tree;
+mod xattr;
 
 pub use apply::{Applied, Limits, Options, Whiteouts, apply};
 pub use compression::{Compression, Decompress};
 pub use entries::Entries;
 pub use entry::{Device, Entry, EntryKind, Time, Xattr};
+pub use parents::fix_implicit_parents;

@@ -1,5 +1,7 @@
 //! The tree that is made of an archive is the tree that GNU tar makes of it.
 
+#![allow(clippy::unwrap_used, reason = "a test's helpers fail by panicking")]
+
 mod support;
 
 use std::fs;

@@ -1,6 +1,6 @@
 //! What the tests share: applying an archive, and trees as text that can be compared.
 
-#![allow(dead_code)] // Each test file uses a part of it.
+#![allow(dead_code, reason = "each test file uses a part of it")]
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
@@ -13,6 +13,7 @@ use std::process::Command;
 
 use berth_archive::{Applied, Decompress, Options, apply};
 use berth_types::{Digest, Result};
+use tar::Header;
 
 /// Decompresses and applies `archive` to the directory `root`.
 pub(crate) fn apply_to(root: &Path, archive: &[u8], options: &Options) -> Result<Applied> {
@@ -92,4 +93,90 @@ fn xattrs(path: &Path) -> String {
         write!(text, " {}={value:?}", name.display()).unwrap();
     }
     text
+}
+
+/// An attribute of a file, if it has it.
+pub(crate) fn attribute(path: &Path, name: &str) -> Option<Vec<u8>> {
+    let mut value = Vec::with_capacity(1 << 16);
+    let spare = rustix::buffer::spare_capacity(&mut value);
+    rustix::fs::lgetxattr(path, name, spare).ok()?;
+    Some(value)
+}
+
+/// An archive being written, member by member, with whatever a test wants in it.
+pub(crate) struct Tar(Vec<u8>);
+
+impl Tar {
+    pub(crate) fn new() -> Self {
+        Self(Vec::new())
+    }
+
+    /// A header of type `kind`; `change` may spoil it before its checksum is made.
+    pub(crate) fn member(
+        mut self,
+        kind: u8,
+        name: &str,
+        data: &[u8],
+        change: impl FnOnce(&mut Header),
+    ) -> Self {
+        let mut header = Header::new_gnu();
+        header.as_old_mut().name[..name.len()].copy_from_slice(name.as_bytes());
+        header.as_old_mut().linkflag[0] = kind;
+        header.set_mode(0o644);
+        header.set_uid(0);
+        header.set_gid(0);
+        header.set_mtime(1_000_000_000);
+        header.set_size(data.len() as u64);
+        change(&mut header);
+        header.set_cksum();
+        self.0.extend_from_slice(header.as_bytes());
+        self.0.extend_from_slice(data);
+        self.0.resize(self.0.len().next_multiple_of(512), 0);
+        self
+    }
+
+    pub(crate) fn file(self, name: &str, data: &str) -> Self {
+        self.member(b'0', name, data.as_bytes(), |_| {})
+    }
+
+    pub(crate) fn directory(self, name: &str, mode: u32) -> Self {
+        self.member(b'5', name, b"", |header| header.set_mode(mode))
+    }
+
+    pub(crate) fn symlink(self, name: &str, target: &str) -> Self {
+        self.linked(b'2', name, target)
+    }
+
+    pub(crate) fn hard_link(self, name: &str, target: &str) -> Self {
+        self.linked(b'1', name, target)
+    }
+
+    fn linked(self, kind: u8, name: &str, target: &str) -> Self {
+        self.member(kind, name, b"", |header| {
+            header.as_old_mut().linkname[..target.len()].copy_from_slice(target.as_bytes());
+        })
+    }
+
+    /// An extended header of type `kind` with one record.
+    pub(crate) fn pax(self, kind: u8, key: &str, value: &[u8]) -> Self {
+        self.member(kind, "pax", &record(key, value), |_| {})
+    }
+
+    /// Appends whole blocks as they are.
+    pub(crate) fn raw(mut self, blocks: &[u8]) -> Self {
+        self.0.extend_from_slice(blocks);
+        self
+    }
+
+    pub(crate) fn finish(mut self) -> Vec<u8> {
+        self.0.extend_from_slice(&[0; 1024]);
+        self.0
+    }
+}
+
+/// A record of an extended header.
+pub(crate) fn record(key: &str, value: &[u8]) -> Vec<u8> {
+    let rest = key.len() + value.len() + 3;
+    let digits = (1..).find(|digits| (rest + digits).to_string().len() == *digits).unwrap();
+    [format!("{} {key}=", rest + digits).as_bytes(), value, b"\n"].concat()
 }
