@@ -1,5 +1,6 @@
 //! Control groups with real processes in them. The same tests hold on v1 and on v2, so they also
 //! run inside a guest that has v2 (`tests/guest/cgroup.sh`). They need root.
+#![allow(clippy::unwrap_used)]
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};

@@ -30,6 +30,12 @@ impl Setting {
     pub(super) fn lifts(&self) -> bool {
         matches!(self.value.as_str(), "max" | "-1")
     }
+
+    /// Whether it is about swap, which kernels can be started without accounting for. Memory is
+    /// limited then without swap, as other engines do it.
+    fn is_of_swap(&self) -> bool {
+        self.file.starts_with("memory.memsw.") || self.file.starts_with("memory.swap.")
+    }
 }
 
 /// Writes every setting to the file that `path` gives for it.
@@ -49,6 +55,7 @@ pub(super) fn apply(
             let path = path(&setting)?;
             match directory::write(&path, &setting.value) {
                 Ok(()) => {}
+                Err(error) if error.kind() == ErrorKind::NotFound && setting.is_of_swap() => {}
                 Err(error) if is_refused(&error) => {
                     first.get_or_insert(failure(&setting, path, &error));
                     refused.push(setting);
@@ -97,6 +104,8 @@ mod tests {
         let settings = vec![Setting::new(Controller::Cpu, "cpu.idle", 1)];
         let error = apply(settings, |setting| Ok(PathBuf::from("/proc/self").join(&setting.file)));
         assert_eq!(error.unwrap_err().kind(), Kind::FailedPrecondition);
+        let swap = vec![Setting::new(Controller::Memory, "memory.swap.max", 1)];
+        apply(swap, |setting| Ok(PathBuf::from("/proc/self").join(&setting.file))).unwrap();
     }
 
     #[test]

@@ -90,7 +90,7 @@ impl Abi {
     }
 
     /// The numbers of those system calls that `wanted` has, with what it has for them.
-    pub(super) fn select<'a, T: Copy>(self, wanted: &HashMap<&'a str, T>) -> Vec<(u32, T)> {
+    pub(super) fn select<T: Copy>(self, wanted: &HashMap<&str, T>) -> Vec<(u32, T)> {
         let find = |name: &str, id: i32| Some((id as u32, *wanted.get(name)?));
         match self {
             Self::X86 => {
@@ -140,7 +140,7 @@ impl Abi {
     }
 
     /// The numbers of those system calls that `wanted` has, with what it has for them.
-    pub(super) fn select<'a, T: Copy>(self, wanted: &HashMap<&'a str, T>) -> Vec<(u32, T)> {
+    pub(super) fn select<T: Copy>(self, wanted: &HashMap<&str, T>) -> Vec<(u32, T)> {
         let find = |name: &str, id: i32| Some((id as u32, *wanted.get(name)?));
         match self {
             Self::Aarch64 => {
@@ -154,8 +154,10 @@ impl Abi {
     }
 }
 
-#[cfg(all(test, target_arch = "x86_64"))]
+#[cfg(test)]
 mod tests {
+    #![cfg(target_arch = "x86_64")]
+
     use super::*;
 
     #[test]

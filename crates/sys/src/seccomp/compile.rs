@@ -245,8 +245,10 @@ fn is_x32(abi: Abi) -> bool {
     cfg!(target_arch = "x86_64") && Abi::from_name("SCMP_ARCH_X32") == Some(abi)
 }
 
-#[cfg(all(test, target_arch = "x86_64"))]
+#[cfg(test)]
 mod tests {
+    #![cfg(target_arch = "x86_64")]
+
     use super::*;
     use crate::seccomp::interpreter::{Call, run};
 

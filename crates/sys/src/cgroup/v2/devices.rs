@@ -87,14 +87,11 @@ fn one(rule: &Rule) -> Vec<Instruction> {
         true => allow(rule.access),
         false => deny(rule.access),
     };
-    let mut skip = body.len() as i16;
-    let mut all = Vec::with_capacity(conditions.len() + body.len());
+    let mut all = body;
     for (register, value) in conditions.into_iter().flatten().rev() {
-        all.push(op(JUMP_IF_NOT_EQUAL, register, 0, skip, value));
-        skip += 1;
+        let skip = all.len() as i16;
+        all.insert(0, op(JUMP_IF_NOT_EQUAL, register, 0, skip, value));
     }
-    all.reverse();
-    all.extend(body);
     all
 }
 
