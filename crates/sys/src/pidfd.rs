@@ -3,6 +3,7 @@
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
+use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::process::{WaitId, WaitIdOptions, WaitIdStatus};
 
 /// Sends signal number `signal` (0 sends none and only asks) to the process of `pidfd`.
@@ -37,4 +38,26 @@ pub fn wait(pidfd: BorrowedFd<'_>) -> io::Result<Option<WaitIdStatus>> {
             other => Ok(other?),
         };
     }
+}
+
+/// As [`wait`], without waiting: `None` also when the child has not ended.
+///
+/// # Errors
+/// As [`wait`].
+pub fn try_wait(pidfd: BorrowedFd<'_>) -> io::Result<Option<WaitIdStatus>> {
+    let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
+    match rustix::process::waitid(WaitId::PidFd(pidfd), options) {
+        Err(rustix::io::Errno::CHILD) => Ok(None),
+        other => Ok(other?),
+    }
+}
+
+/// Whether the process of `pidfd` has ended, be it waited for or not.
+///
+/// # Errors
+/// Those of `poll(2)`.
+pub fn has_ended(pidfd: BorrowedFd<'_>) -> io::Result<bool> {
+    let mut fds = [PollFd::from_borrowed_fd(pidfd, PollFlags::IN)];
+    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+    Ok(rustix::io::retry_on_intr(|| rustix::event::poll(&mut fds, Some(&now)))? > 0)
 }

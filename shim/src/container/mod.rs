@@ -1,1 +1,118 @@
 //! Containers: creating their processes, starting, joining and destroying them.
+//!
+//! What other engines leave to a runtime program happens here, in the shim itself: it clones the
+//! container's first process straight into its namespaces, and that process arranges its
+//! filesystem, rights and limits before it becomes the program (see [`handshake`]). Nothing here
+//! waits for a process that it has returned: that is for the shim's reaper.
+//!
+//! The caller must have one thread, and all of it runs on a current-thread runtime.
+
+mod cgroup_mounts;
+mod console;
+mod create;
+mod destroy;
+mod devices;
+mod exec;
+mod handshake;
+mod home;
+mod hooks;
+mod id_maps;
+mod identity;
+mod init;
+mod last_steps;
+mod limits;
+mod masks;
+mod mount_options;
+mod mounts;
+mod namespaces;
+mod newborn;
+mod plan;
+mod program;
+mod rootfs;
+mod start;
+mod sysctl;
+
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+
+use berth_sys::cgroup::Cgroup;
+use berth_types::spec::{self, Spec};
+
+use handshake::ShimEnd;
+use plan::Plan;
+
+/// What a container is created from.
+#[derive(Debug)]
+pub struct CreateRequest {
+    /// Its id.
+    pub id: String,
+    /// The directory of its bundle, absolute.
+    pub bundle: PathBuf,
+    /// What is mounted, in this order, at the root directory that the spec names; nothing if that
+    /// is there already. Destinations are not looked at.
+    pub rootfs: Vec<spec::Mount>,
+    /// The checked-in `config.json`.
+    pub spec: Spec,
+    /// The streams of its first process.
+    pub io: Io,
+    /// It shares the shim's session keyring.
+    pub no_new_keyring: bool,
+}
+
+/// The standard streams that a process gets.
+#[derive(Debug)]
+pub enum Io {
+    /// These.
+    Pipes(Stdio),
+    /// A new terminal of the container's, whose master comes back as [`Process::terminal`].
+    Terminal,
+}
+
+/// Three streams.
+#[derive(Debug)]
+pub struct Stdio {
+    /// Standard input.
+    pub stdin: OwnedFd,
+    /// Standard output.
+    pub stdout: OwnedFd,
+    /// Standard error.
+    pub stderr: OwnedFd,
+}
+
+/// A process of a container.
+#[derive(Debug)]
+pub struct Process {
+    /// Its id in the shim's pidns. It is a child of the shim.
+    pub pid: i32,
+    /// Refers to it for good.
+    pub pidfd: OwnedFd,
+    /// The master of its terminal, if it has one.
+    pub terminal: Option<OwnedFd>,
+}
+
+/// A container whose first process was started and may have ended.
+#[derive(Debug)]
+pub struct Container {
+    plan: Plan,
+    cgroup: Cgroup,
+    init: Process,
+    /// Leads to the first process until it becomes the program.
+    channel: Option<ShimEnd>,
+}
+
+impl Container {
+    /// The first process. The terminal is there until somebody takes it.
+    pub fn init(&self) -> &Process {
+        &self.init
+    }
+
+    /// Hands over the master of the first process's terminal.
+    pub fn take_terminal(&mut self) -> Option<OwnedFd> {
+        self.init.terminal.take()
+    }
+
+    /// Its control group: limits, figures, freezing, killing.
+    pub fn cgroup(&self) -> &Cgroup {
+        &self.cgroup
+    }
+}

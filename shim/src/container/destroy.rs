@@ -1,0 +1,59 @@
+//! Destroying a container whose first process has ended, or will now.
+
+use std::time::Duration;
+
+use berth_types::{Error, Result};
+
+use super::{Container, hooks};
+
+/// How often a killed control group is looked at for what is still dying.
+const LOOKS: u32 = 50;
+
+/// The pause between two looks; the last ones are this many times the first.
+const PAUSE: Duration = Duration::from_millis(2);
+
+impl Container {
+    /// Kills what is left of the container, removes its control group and runs its `poststop`
+    /// hooks. Goes on after a failure.
+    ///
+    /// # Errors
+    /// All failures in one, of the first one's kind. That a hook failed is only logged.
+    pub async fn destroy(self) -> Result<()> {
+        let mut failures = Vec::new();
+        if let Err(error) = self.kill_all().await {
+            failures.push(error);
+        }
+        if let Err(error) = self.cgroup.remove() {
+            failures.push(error);
+        }
+        let state = hooks::state(&self.plan, "stopped", None);
+        for hook in &self.plan.hooks.poststop {
+            if let Err(error) = hooks::run_beside(std::slice::from_ref(hook), &state).await {
+                tracing::warn!("a poststop hook failed: {error}");
+            }
+        }
+        let Some(first) = failures.first() else { return Ok(()) };
+        let all: Vec<&str> = failures.iter().map(Error::message).collect();
+        Err(Error::new(first.kind(), all.join("; ")))
+    }
+
+    /// Kills every process of the container and waits, for some seconds at most, until they are
+    /// gone. Those that the shim has started are gone when its reaper has seen them.
+    ///
+    /// # Errors
+    /// FailedPrecondition when processes are left, as in an uninterruptible sleep.
+    pub async fn kill_all(&self) -> Result<()> {
+        for look in 0..LOOKS {
+            if self.cgroup.kill_all()? == 0 {
+                return Ok(());
+            }
+            tokio::time::sleep(PAUSE * (look + 1)).await;
+        }
+        let pids = self.cgroup.pids()?;
+        Err(Error::failed_precondition(format!(
+            "processes {pids:?} of container {} can't be killed: see /proc/PID/stack for what \
+             they wait for",
+            self.plan.id
+        )))
+    }
+}

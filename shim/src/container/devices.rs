@@ -1,0 +1,164 @@
+//! Device nodes and the links that every `/dev` has.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use berth_sys::mount;
+use berth_sys::path::Root;
+use berth_types::spec::Device;
+use berth_types::{Error, Result, ResultExt};
+use rustix::fs::{AtFlags, FileType, Gid, Mode, Uid};
+use rustix::io::Errno;
+
+use super::mounts::{MountPlan, What};
+
+/// A checked device node.
+#[derive(Clone, Debug)]
+pub(super) struct Node {
+    path: PathBuf,
+    kind: FileType,
+    major: u32,
+    minor: u32,
+    mode: u32,
+    owner: Option<(Uid, Gid)>,
+}
+
+/// The minor numbers of the memory devices (major 1) and the terminal (major 5) that the
+/// specification gives every container.
+const ALWAYS: [(&str, u32, u32); 6] = [
+    ("/dev/null", 1, 3),
+    ("/dev/zero", 1, 5),
+    ("/dev/full", 1, 7),
+    ("/dev/random", 1, 8),
+    ("/dev/urandom", 1, 9),
+    ("/dev/tty", 5, 0),
+];
+
+const LINKS: [(&str, &str); 5] = [
+    ("/proc/self/fd", "fd"),
+    ("/proc/self/fd/0", "stdin"),
+    ("/proc/self/fd/1", "stdout"),
+    ("/proc/self/fd/2", "stderr"),
+    ("pts/ptmx", "ptmx"),
+];
+
+/// Checks `linux.devices`.
+pub(super) fn check(devices: &[Device]) -> Result<Vec<Node>> {
+    devices.iter().map(Node::check).collect()
+}
+
+impl Node {
+    fn check(device: &Device) -> Result<Self> {
+        let invalid =
+            |why: String| Error::invalid_argument(format!("linux.devices {:?} {why}", device.path));
+        if !device.path.starts_with('/') {
+            return Err(invalid("is not an absolute path".into()));
+        }
+        let kind = match device.kind.as_str() {
+            "c" | "u" => FileType::CharacterDevice,
+            "b" => FileType::BlockDevice,
+            "p" => FileType::Fifo,
+            other => return Err(invalid(format!("has type {other:?}: use c, u, b or p"))),
+        };
+        let number = |value: i64| match kind {
+            FileType::Fifo => Ok(0),
+            _ => u32::try_from(value)
+                .map_err(|_| invalid(format!("has the number {value}, which no device has"))),
+        };
+        let owner = match (device.uid, device.gid) {
+            (None | Some(0), None | Some(0)) => None,
+            (uid, gid) => Some((Uid::from_raw(uid.unwrap_or(0)), Gid::from_raw(gid.unwrap_or(0)))),
+        };
+        Ok(Self {
+            path: PathBuf::from(&device.path),
+            kind,
+            major: number(device.major)?,
+            minor: number(device.minor)?,
+            mode: device.file_mode.unwrap_or(0o666) & 0o7777,
+            owner,
+        })
+    }
+
+    /// Makes the node inside of `root`. Where the caller may not make nodes, in a userns, the
+    /// host's is bound.
+    fn make(&self, root: &Root) -> Result<()> {
+        let made = || {
+            let parent = self.path.parent().unwrap_or(Path::new("/"));
+            let parent = root.make_directory(parent)?;
+            let name = self.path.file_name().ok_or(Errno::INVAL)?;
+            let device = rustix::fs::makedev(self.major, self.minor);
+            let mode = Mode::from_raw_mode(self.mode);
+            match rustix::fs::mknodat(&parent, name, self.kind, mode, device) {
+                Ok(()) => {}
+                Err(Errno::EXIST) => return Ok(()),
+                Err(Errno::PERM) => return self.bind(root),
+                Err(errno) => return Err(io::Error::from(errno)),
+            }
+            if let Some((uid, gid)) = self.owner {
+                rustix::fs::chownat(
+                    &parent,
+                    name,
+                    Some(uid),
+                    Some(gid),
+                    AtFlags::SYMLINK_NOFOLLOW,
+                )?;
+            }
+            Ok(())
+        };
+        made().context(|| format!("make the device {}", self.path.display()))
+    }
+
+    fn bind(&self, root: &Root) -> io::Result<()> {
+        let target = root.make_file(&self.path)?;
+        let path = self.path.to_str().ok_or(Errno::INVAL)?;
+        let copy = mount::copy_path(path, false)?;
+        mount::attach(copy.as_fd(), target.as_fd())
+    }
+}
+
+/// Fills `/dev` of `root`: the nodes and links that every container has, and `nodes`. A `/dev`
+/// that one of `mounts` binds from the host is left alone.
+pub(super) fn make(nodes: &[Node], mounts: &[MountPlan], root: &Root) -> Result<()> {
+    let bound = |mount: &MountPlan| {
+        matches!(mount.what, What::Bind { .. }) && mount.destination == Path::new("/dev")
+    };
+    if mounts.iter().any(bound) {
+        return Ok(());
+    }
+    for (path, major, minor) in ALWAYS {
+        let kind = FileType::CharacterDevice;
+        let path = PathBuf::from(path);
+        Node { path, kind, major, minor, mode: 0o666, owner: None }.make(root)?;
+    }
+    nodes.iter().try_for_each(|node| node.make(root))?;
+    let dev = root.make_directory(Path::new("/dev")).context(|| "find /dev")?;
+    LINKS.iter().try_for_each(|(target, name)| link(target, &dev, name))
+}
+
+fn link(target: &str, dev: &OwnedFd, name: &str) -> Result<()> {
+    match rustix::fs::symlinkat(target, dev, name) {
+        Ok(()) | Err(Errno::EXIST) => Ok(()),
+        Err(errno) => Err(Error::io(format!("link /dev/{name}"), &errno.into())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn devices_that_can_not_be_are_refused() {
+        let device = |path: &str, kind: &str, major| Device {
+            path: path.into(),
+            kind: kind.into(),
+            major,
+            ..Device::default()
+        };
+        assert!(check(&[device("/dev/fuse", "c", 10)]).is_ok());
+        assert!(check(&[device("/run/pipe", "p", -1)]).is_ok());
+        for bad in [device("fuse", "c", 10), device("/a", "x", 1), device("/a", "b", -1)] {
+            assert!(check(&[bad]).is_err());
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! Running another process in a container.
+
+use std::convert::Infallible;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+use std::time::Duration;
+
+use berth_sys::clone;
+use berth_sys::namespace::{self, Namespaces};
+use berth_sys::path::Root;
+use berth_types::{Error, Result, ResultExt, spec};
+
+use super::handshake::{self, ChildEnd, Go, Report};
+use super::last_steps::{self, LastSteps};
+use super::namespaces::with_pidns_of;
+use super::newborn::{self, Newborn};
+use super::program::Program;
+use super::{Container, Io, Process, console};
+
+/// How long an exec may take to become its program.
+const RUNNING: Duration = Duration::from_secs(60);
+
+impl Container {
+    /// Runs `process` in the namespaces and the control group of the container, under its system
+    /// call filter, and returns once it has become its program.
+    ///
+    /// # Errors
+    /// As [`Container::create`] for what is about the process; FailedPrecondition when the
+    /// container's first process is gone, or the container is paused.
+    pub async fn exec(&self, process: &spec::Process, io: Io) -> Result<Process> {
+        let program = Program::check(process)?;
+        if program.terminal != matches!(io, Io::Terminal) {
+            return Err(Error::invalid_argument(
+                "process.terminal does not agree with the request's terminal",
+            ));
+        }
+        if self.cgroup.is_frozen()? {
+            let message = format!("container {} is paused: resume it first", self.plan.id);
+            return Err(Error::failed_precondition(message));
+        }
+        newborn::hide()?;
+        let mut newborn = self.spawn(&program, &io)?;
+        match self.raise(&program, &mut newborn).await {
+            Ok(()) => newborn.grown().map(|(process, _)| process),
+            Err(error) => {
+                newborn.kill().await;
+                Err(error)
+            }
+        }
+    }
+
+    fn spawn(&self, program: &Program, io: &Io) -> Result<Newborn> {
+        let target = self.cgroup.clone_target()?;
+        let (mut shim_end, child_end) = handshake::pair()?;
+        let options = clone::Options {
+            cgroup: target.as_ref().map(AsFd::as_fd),
+            ..clone::Options::default()
+        };
+        let exec = || {
+            Exec { container: self, program, io, channel: &child_end, shim_end: &mut shim_end }
+                .run()
+        };
+        let clone = || clone::spawn(options, exec).context(|| "clone a process");
+        let child = match self.plan.namespaces.private().contains(Namespaces::PID) {
+            true => with_pidns_of(&self.init.pidfd, clone).map_err(gone)?,
+            false => clone()?,
+        };
+        Newborn::new(child, shim_end)
+    }
+
+    async fn raise(&self, program: &Program, newborn: &mut Newborn) -> Result<()> {
+        let pid = newborn.pid();
+        if self.cgroup.clone_target()?.is_none() {
+            self.cgroup.add(pid)?;
+        }
+        newborn.set_oom_score(program.oom_score_adj)?;
+        newborn.channel.go(Go::InCgroup(pid))?;
+        match newborn::in_time(RUNNING, "starting the program", newborn.next()).await? {
+            None => Ok(()),
+            Some(_) => Err(Error::internal("a process that joins a container took a wrong step")),
+        }
+    }
+}
+
+/// What can't be joined any more is the container of a first process that is gone.
+fn gone(error: Error) -> Error {
+    Error::failed_precondition(format!("the container is not running: {error}"))
+}
+
+/// The process while it turns into the program. As for [`Init`](super::init::Init), it is a child
+/// with a copy of the shim's memory.
+struct Exec<'a> {
+    container: &'a Container,
+    program: &'a Program,
+    io: &'a Io,
+    channel: &'a ChildEnd,
+    shim_end: &'a mut OwnedFd,
+}
+
+impl Exec<'_> {
+    fn run(mut self) -> i32 {
+        match self.steps() {
+            Ok(never) => match never {},
+            Err(error) => {
+                // When the shim is gone, nobody is left to tell.
+                let _ = self.channel.report(&Report::Failed(error));
+                1
+            }
+        }
+    }
+
+    fn steps(&mut self) -> Result<Infallible> {
+        handshake::forget(self.shim_end, self.channel)?;
+        last_steps::clear_umask();
+        rustix::process::setsid().map_err(std::io::Error::from).context(|| "start a session")?;
+        let plan = &self.container.plan;
+        let kinds = plan.namespaces.private().without(Namespaces::PID);
+        namespace::join(self.container.init.pidfd.as_fd(), kinds)
+            .context(|| "join the container's namespaces")
+            .map_err(gone)?;
+        let root = Root::open(Path::new("/")).context(|| "open the container's root")?;
+        self.take_streams(&root)?;
+        let last_steps = LastSteps {
+            program: self.program,
+            filter: plan.filter.as_ref(),
+            root: &root,
+            channel: self.channel,
+        };
+        let image = last_steps.prepare()?;
+        self.channel.wait_for(Go::InCgroup(0))?;
+        last_steps.finish(&image)
+    }
+
+    fn take_streams(&self, root: &Root) -> Result<()> {
+        match self.io {
+            Io::Pipes(stdio) => console::take_streams(stdio),
+            Io::Terminal => {
+                let size = self.program.console_size.as_ref();
+                console::take_terminal(&console::open(root, size, self.channel)?)
+            }
+        }
+    }
+}

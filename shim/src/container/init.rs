@@ -1,0 +1,188 @@
+//! The first process of a container, from its birth in new namespaces to `execve`.
+//!
+//! This runs in a child of the shim with a copy of its memory and one thread. It must not touch
+//! what belongs to the shim's runtime, and it ends here: by `execve` or `_exit`.
+
+use std::convert::Infallible;
+use std::ffi::CString;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
+
+use berth_sys::namespace::{self, Namespaces};
+use berth_sys::path::Root;
+use berth_sys::{loopback, mount, process};
+use berth_types::{Result, ResultExt};
+use rustix::thread::{self, Gid, Uid};
+
+use super::handshake::{self, ChildEnd, Go, Report};
+use super::last_steps::{self, LastSteps};
+use super::mounts::What;
+use super::plan::Plan;
+use super::{Io, cgroup_mounts, console, devices, hooks, masks, sysctl};
+
+/// The process while it turns into the program.
+pub(super) struct Init<'a> {
+    pub(super) plan: &'a Plan,
+    pub(super) io: &'a Io,
+    /// The directories of its control group.
+    pub(super) cgroup: &'a [PathBuf],
+    pub(super) channel: &'a ChildEnd,
+    pub(super) shim_end: &'a mut OwnedFd,
+    /// Its process id as the shim sees it, once it is known to be in its control group.
+    pub(super) pid: Option<i32>,
+}
+
+impl Init<'_> {
+    /// Runs all steps; comes back only when one failed, which is reported.
+    pub(super) fn run(mut self) -> i32 {
+        match self.steps() {
+            Ok(never) => match never {},
+            Err(error) => {
+                // When the shim is gone, nobody is left to tell.
+                let _ = self.channel.report(&Report::Failed(error));
+                1
+            }
+        }
+    }
+
+    fn steps(&mut self) -> Result<Infallible> {
+        self.leave_shim()?;
+        self.enter_namespaces()?;
+        let root = self.plan.root.mount()?;
+        self.mount_all(&root)?;
+        self.enter_cgroup()?;
+        self.run_hooks_before_pivot()?;
+        self.set_parameters()?;
+        self.take_streams(&root)?;
+        self.close_filesystem(&root)?;
+        mount::pivot(root.as_fd()).context(|| "make the container's root the root")?;
+        let image = self.last_steps(&root).prepare()?;
+        self.channel.report(&Report::Ready)?;
+        self.channel.wait_for(Go::Start)?;
+        hooks::run(&self.plan.hooks.start_container, &hooks::state(self.plan, "created", self.pid))
+            .context(|| "startContainer")?;
+        self.last_steps(&root).finish(&image)
+    }
+
+    /// A session, a keyring and a umask of its own.
+    fn leave_shim(&mut self) -> Result<()> {
+        handshake::forget(self.shim_end, self.channel)?;
+        last_steps::clear_umask();
+        rustix::process::setsid().map_err(std::io::Error::from).context(|| "start a session")?;
+        if self.plan.new_keyring {
+            let name = CString::new(format!("berth.{}", self.plan.id)).unwrap_or_default();
+            if let Err(error) = process::join_session_keyring(&name) {
+                let text = format!("the container has no keyring of its own: {error}");
+                self.channel.report(&Report::Warning(text))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn enter_namespaces(&self) -> Result<()> {
+        let namespaces = &self.plan.namespaces;
+        if namespaces.new.contains(Namespaces::USER) {
+            self.channel.wait_for(Go::Mapped)?;
+            become_root().context(|| "become root of the user namespace")?;
+        }
+        namespaces.join(namespaces.joins().without(Namespaces::PID))?;
+        if namespaces.new.contains(Namespaces::NET) {
+            loopback::bring_up().context(|| "bring up the loopback interface")?;
+        }
+        Ok(())
+    }
+
+    /// Waits until it is in its control group, whose root its cgroupns is to have.
+    fn enter_cgroup(&mut self) -> Result<()> {
+        if self.pid.is_some() {
+            return Ok(());
+        }
+        self.pid = Some(self.channel.wait_for(Go::InCgroup(0))?);
+        if self.plan.namespaces.new.contains(Namespaces::CGROUP) {
+            namespace::unshare(Namespaces::CGROUP).context(|| "make a cgroup namespace")?;
+        }
+        Ok(())
+    }
+
+    fn mount_all(&mut self, root: &Root) -> Result<()> {
+        let plan = self.plan;
+        for mount in &plan.mounts {
+            match mount.what {
+                What::Cgroup => {
+                    self.enter_cgroup()?;
+                    cgroup_mounts::mount(mount, root, self.cgroup)?;
+                }
+                _ => mount.mount(root)?,
+            }
+        }
+        devices::make(&plan.devices, &plan.mounts, root)?;
+        last_steps::make_directory(&plan.program, root);
+        Ok(())
+    }
+
+    fn run_hooks_before_pivot(&self) -> Result<()> {
+        if runs_beside(self.plan) {
+            self.channel.report(&Report::Mounted)?;
+            self.channel.wait_for(Go::HooksRan)?;
+        }
+        let state = hooks::state(self.plan, "creating", self.pid);
+        hooks::run(&self.plan.hooks.create_container, &state).context(|| "createContainer")
+    }
+
+    fn set_parameters(&self) -> Result<()> {
+        if let Some(name) = &self.plan.hostname {
+            rustix::system::sethostname(name.as_bytes())
+                .map_err(std::io::Error::from)
+                .context(|| "set the hostname")?;
+        }
+        if let Some(name) = &self.plan.domainname {
+            rustix::system::setdomainname(name.as_bytes())
+                .map_err(std::io::Error::from)
+                .context(|| "set the domainname")?;
+        }
+        if let Some(persona) = self.plan.persona {
+            process::set_personality(persona).context(|| "set the personality")?;
+        }
+        sysctl::apply(&self.plan.sysctls)
+    }
+
+    fn take_streams(&self, root: &Root) -> Result<()> {
+        match self.io {
+            Io::Pipes(stdio) => console::take_streams(stdio),
+            Io::Terminal => {
+                let size = self.plan.program.console_size.as_ref();
+                let slave = console::open(root, size, self.channel)?;
+                console::bind(root, &slave)?;
+                console::take_terminal(&slave)
+            }
+        }
+    }
+
+    /// Masks and write protection, last: hooks may have had to change what they close.
+    fn close_filesystem(&self, root: &Root) -> Result<()> {
+        masks::make_read_only(&self.plan.readonly_paths, root)?;
+        masks::mask(&self.plan.masked_paths, root)?;
+        self.plan.root.finish(root)
+    }
+
+    fn last_steps<'b>(&'b self, root: &'b Root) -> LastSteps<'b> {
+        LastSteps {
+            program: &self.plan.program,
+            filter: self.plan.filter.as_ref(),
+            root,
+            channel: self.channel,
+        }
+    }
+}
+
+/// Whether there are hooks that the shim runs while the container's process waits.
+pub(super) fn runs_beside(plan: &Plan) -> bool {
+    !plan.hooks.prestart.is_empty() || !plan.hooks.create_runtime.is_empty()
+}
+
+fn become_root() -> std::io::Result<()> {
+    let (uid, gid) = (Uid::ROOT, Gid::ROOT);
+    thread::set_thread_groups(&[])?;
+    thread::set_thread_res_gid(gid, gid, gid)?;
+    Ok(thread::set_thread_res_uid(uid, uid, uid)?)
+}

@@ -1,0 +1,103 @@
+//! The steps that the first process of a container and an exec in it have in common, once they
+//! are inside: from the working directory to `execve`.
+
+use std::convert::Infallible;
+use std::ffi::CString;
+use std::io;
+use std::path::Path;
+
+use berth_sys::capability::Set;
+use berth_sys::path::Root;
+use berth_sys::seccomp;
+use berth_types::{Error, Result, ResultExt};
+use rustix::fs::{Mode, OFlags};
+
+use super::handshake::{ChildEnd, Report};
+use super::home;
+use super::program::Program;
+
+/// A process that is in its container and about to become `program`.
+pub(super) struct LastSteps<'a> {
+    pub(super) program: &'a Program,
+    pub(super) filter: Option<&'a seccomp::Program>,
+    pub(super) root: &'a Root,
+    pub(super) channel: &'a ChildEnd,
+}
+
+/// What is left to run.
+pub(super) struct Image {
+    path: CString,
+    environment: Vec<CString>,
+}
+
+impl LastSteps<'_> {
+    /// Takes the directory, limits and identity of the program, and finds its file.
+    pub(super) fn prepare(&self) -> Result<Image> {
+        self.enter_directory()?;
+        let uid = self.program.identity.uid();
+        let environment = self.program.environment(|| home::of(self.root, uid))?;
+        self.program.limits.apply(|text| {
+            // That the shim doesn't hear of it is no reason to give up.
+            let _ = self.channel.report(&Report::Warning(text));
+        })?;
+        self.program.identity.own_streams();
+        self.program.identity.assume(self.kept())?;
+        Ok(Image { path: self.program.find()?, environment })
+    }
+
+    /// Becomes the program.
+    pub(super) fn finish(&self, image: &Image) -> Result<Infallible> {
+        let identity = &self.program.identity;
+        if let Some(filter) = self.filter {
+            if self.kept() != Set::NONE {
+                identity.raise(Set::SYS_ADMIN)?;
+            }
+            filter.install().context(|| "install the system call filter")?;
+            if self.kept() != Set::NONE {
+                identity.complete()?;
+            }
+        }
+        self.program.become_program(&image.path, &image.environment)
+    }
+
+    /// What installing the filter needs: without `no_new_privs` only an administrator may. With
+    /// it, capabilities are final before, so that the filter need not allow changing them.
+    fn kept(&self) -> Set {
+        match self.filter.is_some() && !self.program.identity.no_new_privileges {
+            true => Set::SYS_ADMIN,
+            false => Set::NONE,
+        }
+    }
+
+    /// Changes to the program's working directory, which must lie in the container: a name like
+    /// `/proc/self/fd/7` could lead out of it (CVE-2024-21626).
+    fn enter_directory(&self) -> Result<()> {
+        let path = &self.program.directory;
+        let refused = |why: &dyn std::fmt::Display| {
+            Error::invalid_argument(format!("process.cwd {}: {why}", path.display()))
+        };
+        let directory = self
+            .root
+            .open_at(path, OFlags::PATH | OFlags::DIRECTORY)
+            .map_err(|error| refused(&error))?;
+        rustix::process::fchdir(&directory)
+            .map_err(io::Error::from)
+            .map_err(|error| refused(&error))?;
+        let real = rustix::process::getcwd(Vec::new()).map_err(io::Error::from);
+        match real.context(|| "ask for the working directory")?.to_bytes().first() {
+            Some(b'/') => Ok(()),
+            _ => Err(refused(&"it is outside of the container")),
+        }
+    }
+}
+
+/// Makes the working directory of `program` if it is missing, as other runtimes do.
+pub(super) fn make_directory(program: &Program, root: &Root) {
+    // What is wrong with it is told when it is entered: it may come with a later mount.
+    let _ = root.make_directory(Path::new(&program.directory));
+}
+
+/// Files that are made from here on have the modes that are asked for.
+pub(super) fn clear_umask() {
+    rustix::process::umask(Mode::empty());
+}

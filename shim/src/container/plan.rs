@@ -1,0 +1,177 @@
+//! The checked `config.json`: whatever can be wrong with it is found before anything is made.
+
+use std::path::{Path, PathBuf};
+
+use berth_sys::mount::Propagation;
+use berth_sys::namespace::Namespaces;
+use berth_sys::seccomp;
+use berth_types::spec::{self, Hooks, Resources, Spec};
+use berth_types::{Error, Result, ResultExt, id};
+
+use super::CreateRequest;
+use super::devices::{self, Node};
+use super::hooks;
+use super::id_maps::IdMaps;
+use super::mount_options::{self, MountOptions};
+use super::mounts::MountPlan;
+use super::namespaces::NamespacePlan;
+use super::program::Program;
+use super::sysctl::{self, Sysctl};
+
+/// Everything that a container's first process needs to know.
+#[derive(Debug)]
+pub(super) struct Plan {
+    pub(super) id: String,
+    pub(super) bundle: PathBuf,
+    pub(super) oci_version: String,
+    pub(super) annotations: std::collections::BTreeMap<String, String>,
+    pub(super) namespaces: NamespacePlan,
+    pub(super) id_maps: IdMaps,
+    pub(super) root: RootPlan,
+    pub(super) mounts: Vec<MountPlan>,
+    pub(super) devices: Vec<Node>,
+    pub(super) masked_paths: Vec<PathBuf>,
+    pub(super) readonly_paths: Vec<PathBuf>,
+    pub(super) hostname: Option<String>,
+    pub(super) domainname: Option<String>,
+    pub(super) sysctls: Vec<Sysctl>,
+    pub(super) persona: Option<u32>,
+    pub(super) hooks: Hooks,
+    pub(super) program: Program,
+    pub(super) filter: Option<seccomp::Program>,
+    pub(super) cgroup: PathBuf,
+    pub(super) resources: Resources,
+    pub(super) new_keyring: bool,
+}
+
+/// The root filesystem.
+#[derive(Debug)]
+pub(super) struct RootPlan {
+    /// Where it is mounted, or lies already.
+    pub(super) path: PathBuf,
+    /// What is mounted there, one on the other; when there is none, what lies there is the root.
+    pub(super) mounts: Vec<(spec::Mount, MountOptions)>,
+    pub(super) readonly: bool,
+    /// `linux.rootfsPropagation`, and whether of the mounts below too.
+    pub(super) propagation: Option<(Propagation, bool)>,
+}
+
+impl Plan {
+    /// Checks what `request` asks for.
+    ///
+    /// # Errors
+    /// InvalidArgument, naming the field; Unimplemented for what is not offered.
+    pub(super) fn check(request: &CreateRequest) -> Result<Self> {
+        id::validate("container", &request.id)?;
+        let spec = &request.spec;
+        let linux = spec.linux.clone().unwrap_or_default();
+        let process = spec.process.as_ref().ok_or_else(|| missing("process"))?;
+        let namespaces = NamespacePlan::check(&linux.namespaces)?;
+        let private = namespaces.private();
+        let hooks = spec.hooks.clone().unwrap_or_default();
+        hooks::check(&hooks)?;
+        Ok(Self {
+            id: request.id.clone(),
+            bundle: request.bundle.clone(),
+            oci_version: spec.oci_version.clone(),
+            annotations: spec.annotations.clone(),
+            id_maps: IdMaps::check(&linux, namespaces.new)?,
+            root: RootPlan::check(spec, &request.rootfs, &request.bundle)?,
+            mounts: MountPlan::check_all(&spec.mounts, &request.bundle)?,
+            devices: devices::check(&linux.devices)?,
+            masked_paths: absolute("linux.maskedPaths", &linux.masked_paths)?,
+            readonly_paths: absolute("linux.readonlyPaths", &linux.readonly_paths)?,
+            hostname: name("hostname", &spec.hostname, private)?,
+            domainname: name("domainname", &spec.domainname, private)?,
+            sysctls: sysctl::check(&linux.sysctl, private)?,
+            persona: persona(&linux)?,
+            hooks,
+            program: Program::check(process)?,
+            filter: filter(&linux)?,
+            cgroup: match linux.cgroups_path.filter(|path| !path.is_empty()) {
+                Some(path) => PathBuf::from(path),
+                None => Path::new("/berth").join(&request.id),
+            },
+            resources: linux.resources.unwrap_or_default(),
+            new_keyring: !request.no_new_keyring,
+            namespaces,
+        })
+    }
+}
+
+impl RootPlan {
+    fn check(spec: &Spec, mounts: &[spec::Mount], bundle: &Path) -> Result<Self> {
+        let root = spec.root.as_ref().ok_or_else(|| missing("root"))?;
+        if root.path.is_empty() {
+            return Err(missing("root.path"));
+        }
+        let path = bundle.join(&root.path);
+        let with_options = |mount: &spec::Mount| {
+            let options = MountOptions::parse(&mount.options).context(|| "the root filesystem")?;
+            Ok((mount.clone(), options))
+        };
+        let propagation = spec.linux.as_ref().and_then(|linux| linux.rootfs_propagation.as_deref());
+        Ok(Self {
+            path,
+            mounts: mounts.iter().map(with_options).collect::<Result<_>>()?,
+            readonly: root.readonly,
+            propagation: propagation
+                .filter(|name| !name.is_empty())
+                .map(root_propagation)
+                .transpose()?,
+        })
+    }
+}
+
+fn root_propagation(name: &str) -> Result<(Propagation, bool)> {
+    mount_options::propagation(name).ok_or_else(|| {
+        Error::invalid_argument(format!("linux.rootfsPropagation {name:?} is no propagation"))
+    })
+}
+
+fn missing(field: &str) -> Error {
+    Error::invalid_argument(format!("the spec has no {field}"))
+}
+
+/// The checked paths of `field`, which must be absolute.
+fn absolute(field: &str, paths: &[String]) -> Result<Vec<PathBuf>> {
+    let check = |path: &String| match path.starts_with('/') {
+        true => Ok(PathBuf::from(path)),
+        false => Err(Error::invalid_argument(format!("{field}: {path:?} is not an absolute path"))),
+    };
+    paths.iter().map(check).collect()
+}
+
+/// The checked name of a host or domain, which only a UTS namespace of its own may have.
+fn name(field: &str, value: &Option<String>, private: Namespaces) -> Result<Option<String>> {
+    let Some(value) = value.as_ref().filter(|value| !value.is_empty()) else { return Ok(None) };
+    if !private.contains(Namespaces::UTS) {
+        let message = format!("{field} needs a uts namespace in linux.namespaces");
+        return Err(Error::invalid_argument(message));
+    }
+    if value.len() > 64 {
+        return Err(Error::invalid_argument(format!("{field} has more than 64 bytes")));
+    }
+    Ok(Some(value.clone()))
+}
+
+fn persona(linux: &spec::Linux) -> Result<Option<u32>> {
+    /// `PER_LINUX32` of `personality(2)`.
+    const PER_LINUX32: u32 = 8;
+    let Some(personality) = &linux.personality else { return Ok(None) };
+    match (personality.domain.as_str(), personality.flags.is_empty()) {
+        ("LINUX", true) => Ok(Some(0)),
+        ("LINUX32", true) => Ok(Some(PER_LINUX32)),
+        _ => Err(Error::invalid_argument(
+            "linux.personality: the domain must be LINUX or LINUX32, without flags",
+        )),
+    }
+}
+
+fn filter(linux: &spec::Linux) -> Result<Option<seccomp::Program>> {
+    let Some(profile) = &linux.seccomp else { return Ok(None) };
+    if profile.listener_path.as_deref().is_some_and(|path| !path.is_empty()) {
+        return Err(Error::unimplemented("linux.seccomp.listenerPath is not offered"));
+    }
+    seccomp::compile(profile).map(Some).context(|| "linux.seccomp")
+}
