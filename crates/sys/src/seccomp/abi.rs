@@ -155,9 +155,8 @@ impl Abi {
 }
 
 #[cfg(test)]
+#[cfg(target_arch = "x86_64")]
 mod tests {
-    #![cfg(target_arch = "x86_64")]
-
     use super::*;
 
     #[test]

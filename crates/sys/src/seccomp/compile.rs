@@ -246,9 +246,8 @@ fn is_x32(abi: Abi) -> bool {
 }
 
 #[cfg(test)]
+#[cfg(target_arch = "x86_64")]
 mod tests {
-    #![cfg(target_arch = "x86_64")]
-
     use super::*;
     use crate::seccomp::interpreter::{Call, run};
 

@@ -85,9 +85,8 @@ impl Program {
 }
 
 #[cfg(test)]
+#[cfg(target_arch = "x86_64")]
 mod tests {
-    #![cfg(target_arch = "x86_64")]
-
     use super::*;
     use std::os::unix::process::{CommandExt, ExitStatusExt};
     use std::process::Command;
