@@ -15,6 +15,7 @@
 
 mod apply;
 mod compression;
+mod diff;
 mod entries;
 mod entry;
 mod header;
@@ -23,10 +24,12 @@ mod pax;
 mod source;
 mod sparse;
 mod tree;
+mod write;
 mod xattr;
 
 pub use apply::{Applied, Limits, Options, Whiteouts, apply};
 pub use compression::{Compression, Decompress};
+pub use diff::{diff, diff_upper};
 pub use entries::Entries;
 pub use entry::{Device, Entry, EntryKind, Time, Xattr};
 pub use parents::fix_implicit_parents;

@@ -15,7 +15,7 @@ use berth_types::{Result, ResultExt};
 use rustix::fs::{Gid, Mode, OFlags, Timespec, Timestamps, Uid, XattrFlags};
 use rustix::io::Errno;
 
-use crate::tree::fault;
+use crate::tree::{fault, is_opaque};
 use crate::xattr;
 
 /// Gives each directory of `implicit` in `upper` the owner, mode, times and attributes that it
@@ -88,12 +88,6 @@ fn look(layer: &Root, path: &[u8]) -> Result<Look> {
         }
     }
     Ok(found)
-}
-
-fn is_opaque(directory: BorrowedFd<'_>) -> bool {
-    let mut value = [0; 1];
-    rustix::fs::fgetxattr(directory, "trusted.overlay.opaque", &mut value) == Ok(1)
-        && value == *b"y"
 }
 
 fn copy_metadata(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> Result<(), Errno> {

@@ -282,6 +282,13 @@ pub(crate) fn set_opaque(directory: BorrowedFd<'_>, path: &[u8]) -> Result<()> {
         .map_err(|errno| fault("mark as opaque", path, &errno.into()))
 }
 
+/// Whether the directory hides what lower layers have in it.
+pub(crate) fn is_opaque(directory: BorrowedFd<'_>) -> bool {
+    let mut value = [0; 1];
+    rustix::fs::fgetxattr(directory, "trusted.overlay.opaque", &mut value) == Ok(1)
+        && value == *b"y"
+}
+
 /// The failure to do `what` with the member at `path`: the archive's fault where only other names
 /// or values would help, else the machine's.
 pub(crate) fn fault(what: &str, path: &[u8], error: &io::Error) -> Error {
