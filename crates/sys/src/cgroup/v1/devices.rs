@@ -6,6 +6,8 @@
 //! a moment in which a device of both the old and the new list is refused.
 
 use std::collections::BTreeMap;
+use std::fs::OpenOptions;
+use std::io::Write;
 use std::path::Path;
 
 use berth_types::spec::DeviceRule;
@@ -113,11 +115,9 @@ fn line((kind, major, minor): Devices, access: Access) -> String {
 pub(super) fn restrict(directory: &Path, rules: &[DeviceRule]) -> Result<()> {
     let policy = Policy::of(rules)?;
     let (default, except) = files(policy.allow);
-    write(directory, default, "a")?;
-    for (devices, bits) in &policy.exceptions {
-        write(directory, except, &line(*devices, Access(*bits)))?;
-    }
-    Ok(())
+    write(directory, default, ["a".to_owned()])?;
+    let lines = policy.exceptions.iter().map(|(devices, bits)| line(*devices, Access(*bits)));
+    write(directory, except, lines)
 }
 
 /// Changes the policy of a cgroup in use: first what is allowed in addition, then what is denied.
@@ -126,16 +126,20 @@ pub(super) fn replace(directory: &Path, rules: &[DeviceRule]) -> Result<()> {
     let list = directory::read(&directory.join("devices.list"))?.unwrap_or_default();
     let present = Policy::parse(&list).filter(|_| !wanted.allow);
     let Some(present) = present else { return restrict(directory, rules) };
-    let less = |a: &Policy, b: &Policy, file| {
-        a.exceptions.iter().try_for_each(|(devices, bits)| {
-            match bits & !b.exceptions.get(devices).copied().unwrap_or(0) {
-                0 => Ok(()),
-                rest => write(directory, file, &line(*devices, Access(rest))),
-            }
-        })
-    };
-    less(&wanted, &present, "devices.allow")?;
-    less(&present, &wanted, "devices.deny")
+    write(directory, "devices.allow", beyond(&wanted, &present))?;
+    write(directory, "devices.deny", beyond(&present, &wanted))
+}
+
+/// What the exceptions of `one` have and those of `other` have not.
+fn beyond(one: &Policy, other: &Policy) -> Vec<String> {
+    let mut lines = Vec::new();
+    for (devices, bits) in &one.exceptions {
+        let rest = bits & !other.exceptions.get(devices).copied().unwrap_or(0);
+        if rest != 0 {
+            lines.push(line(*devices, Access(rest)));
+        }
+    }
+    lines
 }
 
 /// The file that sets a default, and the one that takes exceptions from it.
@@ -146,9 +150,17 @@ fn files(allow: bool) -> (&'static str, &'static str) {
     }
 }
 
-fn write(directory: &Path, file: &str, value: &str) -> Result<()> {
+/// Writes the lines, one at a time as the kernel takes them, through one open file: every
+/// container needs a dozen.
+fn write(directory: &Path, file: &str, lines: impl IntoIterator<Item = String>) -> Result<()> {
     let path = directory.join(file);
-    directory::write(&path, value).context(|| format!("write {value:?} to {}", path.display()))
+    let open = OpenOptions::new().write(true).open(&path);
+    let mut open = open.context(|| format!("open {}", path.display()))?;
+    for line in lines {
+        let written = open.write_all(line.as_bytes());
+        written.context(|| format!("write {line:?} to {}", path.display()))?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]
