@@ -10,12 +10,13 @@ use berth_types::{Error, Result, ResultExt};
 use rustix::fs::{Gid, Mode, Uid};
 use rustix::thread;
 
+use super::account::Account;
+
 /// The checked `process.user` and `process.capabilities`.
 #[derive(Debug)]
 pub(super) struct Identity {
-    uid: u32,
-    gid: u32,
-    groups: Vec<u32>,
+    /// The user, which may be a name.
+    pub(super) user: spec::User,
     umask: u32,
     bounding: Set,
     ambient: Set,
@@ -38,9 +39,7 @@ impl Identity {
         let none = Capabilities::default();
         let capabilities = process.capabilities.as_ref().unwrap_or(&none);
         Ok(Self {
-            uid: *uid,
-            gid: *gid,
-            groups: groups(*gid, additional_gids),
+            user: process.user.clone(),
             umask: umask.unwrap_or(0o022) & 0o777,
             bounding: set(&capabilities.bounding),
             ambient: set(&capabilities.ambient),
@@ -53,35 +52,30 @@ impl Identity {
         })
     }
 
-    /// The user's id.
-    pub(super) fn uid(&self) -> u32 {
-        self.uid
-    }
-
     /// Gives the standard streams to the user, who may want to open them again by
     /// `/dev/stdout`. What can't be given away stays.
-    pub(super) fn own_streams(&self) {
+    pub(super) fn own_streams(account: &Account) {
         let streams = [rustix::stdio::stdin(), rustix::stdio::stdout(), rustix::stdio::stderr()];
         for stream in streams {
             let Ok(stat) = rustix::fs::fstat(stream) else { continue };
             let null = rustix::fs::makedev(1, 3);
-            if stat.st_uid != self.uid && stat.st_rdev != null {
-                let _ = rustix::fs::fchown(stream, Some(Uid::from_raw(self.uid)), None);
+            if stat.st_uid != account.uid && stat.st_rdev != null {
+                let _ = rustix::fs::fchown(stream, Some(Uid::from_raw(account.uid)), None);
             }
         }
     }
 
-    /// Becomes the user with the rights it is to have, and with `keep` permitted besides.
-    pub(super) fn assume(&self, keep: Set) -> Result<()> {
+    /// Becomes the user of `account` with the rights it is to have, and with `keep` permitted besides.
+    pub(super) fn assume(&self, account: &Account, keep: Set) -> Result<()> {
         capability::bound(self.bounding).context(|| "drop capabilities from the bounding set")?;
         if self.no_new_privileges {
             thread::set_no_new_privs(true)
                 .map_err(std::io::Error::from)
                 .context(|| "set no_new_privs")?;
         }
-        self.change_user()
+        change_user(account)
             .map_err(std::io::Error::from)
-            .context(|| format!("become user {} with group {}", self.uid, self.gid))?;
+            .context(|| format!("become user {} with group {}", account.uid, account.gid))?;
         let sets = Sets { permitted: self.sets.permitted | keep, ..self.permissible()? };
         let permitted = sets.permitted & held()?;
         Sets { permitted, ..sets }.apply().context(|| "set capabilities")?;
@@ -108,16 +102,6 @@ impl Identity {
         self.permissible()?.apply().context(|| "set capabilities")
     }
 
-    fn change_user(&self) -> rustix::io::Result<()> {
-        let groups: Vec<Gid> = self.groups.iter().map(|gid| Gid::from_raw(*gid)).collect();
-        let (uid, gid) = (Uid::from_raw(self.uid), Gid::from_raw(self.gid));
-        thread::set_keep_capabilities(true)?;
-        thread::set_thread_groups(&groups)?;
-        thread::set_thread_res_gid(gid, gid, gid)?;
-        thread::set_thread_res_uid(uid, uid, uid)?;
-        thread::set_keep_capabilities(false)
-    }
-
     /// The wanted sets without what the shim itself doesn't have: it can't give that.
     fn permissible(&self) -> Result<Sets> {
         let held = held()?;
@@ -130,6 +114,16 @@ impl Identity {
     }
 }
 
+fn change_user(account: &Account) -> rustix::io::Result<()> {
+    let groups: Vec<Gid> = account.groups.iter().map(|gid| Gid::from_raw(*gid)).collect();
+    let (uid, gid) = (Uid::from_raw(account.uid), Gid::from_raw(account.gid));
+    thread::set_keep_capabilities(true)?;
+    thread::set_thread_groups(&groups)?;
+    thread::set_thread_res_gid(gid, gid, gid)?;
+    thread::set_thread_res_uid(uid, uid, uid)?;
+    thread::set_keep_capabilities(false)
+}
+
 fn held() -> Result<Set> {
     Set::permitted().context(|| "read the permitted capabilities")
 }
@@ -138,27 +132,9 @@ fn set(names: &[String]) -> Set {
     names.iter().filter_map(|name| Set::named(name)).fold(Set::NONE, |all, one| all | one)
 }
 
-/// The supplementary groups. The primary one is among them, so that a process that gives it up by
-/// a set-group-ID program still has what the group is denied (CVE-2022-36109).
-fn groups(primary: u32, additional: &[u32]) -> Vec<u32> {
-    let mut groups = vec![primary];
-    for gid in additional {
-        if !groups.contains(gid) {
-            groups.push(*gid);
-        }
-    }
-    groups
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_primary_group_is_a_supplementary_one() {
-        assert_eq!(groups(5, &[7, 5, 7]), [5, 7]);
-        assert_eq!(groups(0, &[]), [0]);
-    }
 
     #[test]
     fn unknown_capabilities_are_left_out_and_huge_ids_refused() {

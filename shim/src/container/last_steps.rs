@@ -12,8 +12,9 @@ use berth_sys::seccomp;
 use berth_types::{Error, Result, ResultExt};
 use rustix::fs::{Mode, OFlags};
 
+use super::account;
 use super::handshake::{ChildEnd, Report};
-use super::home;
+use super::identity::Identity;
 use super::program::Program;
 
 /// A process that is in its container and about to become `program`.
@@ -34,14 +35,14 @@ impl LastSteps<'_> {
     /// Takes the directory, limits and identity of the program, and finds its file.
     pub(super) fn prepare(&self) -> Result<Image> {
         self.enter_directory()?;
-        let uid = self.program.identity.uid();
-        let environment = self.program.environment(|| home::of(self.root, uid))?;
+        let account = account::resolve(&self.program.identity.user, self.root)?;
+        let environment = self.program.environment(&account.home)?;
         self.program.limits.apply(|text| {
             // That the shim doesn't hear of it is no reason to give up.
             let _ = self.channel.report(&Report::Warning(text));
         })?;
-        self.program.identity.own_streams();
-        self.program.identity.assume(self.kept())?;
+        Identity::own_streams(&account);
+        self.program.identity.assume(&account, self.kept())?;
         Ok(Image { path: self.program.find()?, environment })
     }
 

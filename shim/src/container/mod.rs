@@ -7,6 +7,7 @@
 //!
 //! The caller must have one thread, and all of it runs on a current-thread runtime.
 
+mod account;
 mod cgroup_mounts;
 mod console;
 mod create;
@@ -14,7 +15,6 @@ mod destroy;
 mod devices;
 mod exec;
 mod handshake;
-mod home;
 mod hooks;
 mod id_maps;
 mod identity;

@@ -57,8 +57,7 @@ impl Attributes {
 type Attribute = (MountAttrFlags, bool);
 
 /// The values of the field that says when times of access are written; none of them is `relatime`.
-const ACCESS_TIMES: MountAttrFlags =
-    MountAttrFlags::MOUNT_ATTR_NOATIME.union(MountAttrFlags::MOUNT_ATTR_STRICTATIME);
+const ACCESS_TIMES: MountAttrFlags = MountAttrFlags::MOUNT_ATTR__ATIME;
 
 fn attribute(option: &str) -> Option<Attribute> {
     Some(match option {

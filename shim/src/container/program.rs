@@ -74,11 +74,11 @@ impl Program {
         values.next()
     }
 
-    /// The environment to run in, with `home()` as `HOME` where the spec has none.
-    pub(super) fn environment(&self, home: impl FnOnce() -> String) -> Result<Vec<CString>> {
+    /// The environment to run in, with `home` as `HOME` where the spec has none.
+    pub(super) fn environment(&self, home: &str) -> Result<Vec<CString>> {
         let mut environment = self.environment.clone();
         if self.variable("HOME").is_none() {
-            environment.extend(c_strings(&[format!("HOME={}", home())], "HOME")?);
+            environment.extend(c_strings(&[format!("HOME={home}")], "HOME")?);
         }
         Ok(environment)
     }

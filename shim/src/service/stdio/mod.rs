@@ -1,0 +1,274 @@
+//! The streams of a process.
+//!
+//! ```text
+//! client's FIFO ──copy──┐                                    ┌──> FIFO, file or log (sink)
+//! attached client ──────┴─> input ──> process ──> output ────┤
+//!                             stdin or terminal              └──> attached clients (hub)
+//! ```
+//!
+//! The container gets pipes or a terminal, never what a client or the daemon has open. An output
+//! that isn't wanted by anyone is `/dev/null` itself. The process's end is not waited for longer
+//! than its output takes, and not at all for children that hold its pipes.
+
+mod hub;
+mod input;
+mod names;
+mod output;
+mod sink;
+
+use std::fs::File;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use berth_logs::Stream;
+use berth_types::{Error, Result, ResultExt};
+use rustix::pipe::PipeFlags;
+use rustix::process::{Gid, Uid};
+use rustix::termios::Winsize;
+use tokio::net::unix::pipe;
+use tokio::sync::watch;
+use tokio::task::AbortHandle;
+
+use crate::container::{Io, Stdio};
+use hub::Hub;
+use names::{Source, Target};
+use output::Output;
+use sink::{Log, Sink};
+
+pub(crate) use hub::Attached;
+pub(crate) use input::Input;
+pub(crate) use names::Names;
+
+/// How long an exit may wait for the log to have all that the process wrote.
+const SETTLE: Duration = Duration::from_millis(500);
+/// How long Delete may wait for a client to read what the process wrote.
+const DRAIN: Duration = Duration::from_secs(2);
+
+/// The streams of one process, before, while and after it runs.
+pub(crate) struct Streams {
+    terminal: bool,
+    stdin: Source,
+    outputs: [(Stream, Target); 2],
+    /// The way into the process.
+    pub(crate) input: Arc<Input>,
+    hub: Arc<Hub>,
+    ended: watch::Sender<bool>,
+    master: Mutex<Option<OwnedFd>>,
+    tasks: Mutex<Vec<AbortHandle>>,
+}
+
+/// Our ends of a process's streams, until it is there.
+pub(crate) struct Ends {
+    stdin: Option<OwnedFd>,
+    fifo: Option<pipe::Receiver>,
+    outputs: Vec<(Stream, Option<OwnedFd>, Sink)>,
+}
+
+/// Who owns the pipes of a process, so that it can open them again by name.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Owner {
+    pub(crate) uid: u32,
+    pub(crate) gid: u32,
+}
+
+impl Streams {
+    /// The streams that `names` stand for; nothing is opened yet.
+    ///
+    /// # Errors
+    /// InvalidArgument for a name of no known form.
+    pub(crate) fn new(names: &Names) -> Result<Self> {
+        let stdin = Source::parse(&names.stdin)?;
+        let stdout = Target::parse(&names.stdout)?;
+        // A terminal has one stream.
+        let stderr =
+            if names.terminal { Target::Null } else { Target::parse(&names.stderr)? };
+        Ok(Self {
+            terminal: names.terminal,
+            input: Arc::new(Input::new(&stdin)),
+            stdin,
+            outputs: [(Stream::Stdout, stdout), (Stream::Stderr, stderr)],
+            hub: Arc::new(Hub::new()),
+            ended: watch::Sender::new(false),
+            master: Mutex::default(),
+            tasks: Mutex::default(),
+        })
+    }
+
+    /// Opens everything: what the process gets, and what remains here.
+    ///
+    /// # Errors
+    /// NotFound when a client's FIFO isn't there.
+    pub(crate) fn open(&self, owner: Owner) -> Result<(Io, Ends)> {
+        let mut ends = Ends { stdin: None, fifo: self.open_fifo()?, outputs: Vec::new() };
+        let sinks = self.open_sinks()?;
+        if self.terminal {
+            ends.outputs.extend(sinks.into_iter().take(1).map(|(stream, sink)| (stream, None, sink)));
+            return Ok((Io::Terminal, ends));
+        }
+        let stdin = match self.stdin {
+            Source::Null => null()?,
+            Source::Fifo(_) | Source::Attached { .. } => {
+                let (reader, writer) = make_pipe(owner)?;
+                ends.stdin = Some(writer);
+                reader
+            }
+        };
+        let mut theirs = Vec::new();
+        for (stream, sink) in sinks {
+            if self.outputs[stream as usize].1 == Target::Null {
+                theirs.push(null()?);
+                continue;
+            }
+            let (reader, writer) = make_pipe(owner)?;
+            ends.outputs.push((stream, Some(reader), sink));
+            theirs.push(writer);
+        }
+        let (Some(stderr), Some(stdout)) = (theirs.pop(), theirs.pop()) else {
+            return Err(Error::internal("a process without outputs"));
+        };
+        Ok((Io::Pipes(Stdio { stdin, stdout, stderr }), ends))
+    }
+
+    fn open_fifo(&self) -> Result<Option<pipe::Receiver>> {
+        let Source::Fifo(path) = &self.stdin else { return Ok(None) };
+        let opened = pipe::OpenOptions::new().open_receiver(path);
+        opened.map(Some).context(|| format!("open {}", path.display()))
+    }
+
+    fn open_sinks(&self) -> Result<Vec<(Stream, Sink)>> {
+        let mut logs: Vec<(&Target, Arc<Mutex<Log>>)> = Vec::new();
+        let mut sinks = Vec::new();
+        for (stream, target) in &self.outputs {
+            let Target::Log(path, rotation) = target else {
+                sinks.push((*stream, Sink::open(target)?));
+                continue;
+            };
+            let log = match logs.iter().find(|(known, _)| *known == target) {
+                Some((_, log)) => log.clone(),
+                None => Log::open(path, *rotation)?,
+            };
+            logs.push((target, log.clone()));
+            sinks.push((*stream, Sink::Log(log, *stream)));
+        }
+        Ok(sinks)
+    }
+
+    /// Starts the copying: the process is there, with `terminal` if it has one.
+    ///
+    /// # Errors
+    /// When the runtime can't watch a descriptor.
+    pub(crate) fn connect(&self, ends: Ends, terminal: Option<OwnedFd>) -> Result<()> {
+        let Ends { stdin, fifo, outputs } = ends;
+        self.hub.opened(outputs.len());
+        if let Some(master) = &terminal {
+            rustix::io::ioctl_fionbio(master, true)
+                .map_err(std::io::Error::from)
+                .context(|| "prepare a terminal")?;
+        }
+        let master = || terminal.as_ref().map(OwnedFd::try_clone).transpose();
+        let target = stdin.map_or_else(master, |stdin| Ok(Some(stdin)));
+        if let Some(target) = target.context(|| "duplicate a terminal")?
+            && let Some(writer) = self.input.writer(target)?
+        {
+            self.spawn(writer);
+        }
+        if let Some(fifo) = fifo {
+            let input = self.input.clone();
+            self.spawn(async move { input.copy(fifo).await });
+        }
+        for (stream, reader, sink) in outputs {
+            let source = reader.map_or_else(master, |reader| Ok(Some(reader)));
+            let source = source.context(|| "duplicate a terminal")?;
+            let source = source.ok_or_else(|| Error::internal("an output without a source"))?;
+            let source = pipe::Receiver::from_owned_fd_unchecked(source)
+                .context(|| "watch a process's output")?;
+            let (hub, ended) = (self.hub.clone(), self.ended.subscribe());
+            self.spawn(Output { stream, source, sink, hub, ended }.run());
+        }
+        *lock(&self.master) = terminal;
+        Ok(())
+    }
+
+    fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
+        lock(&self.tasks).push(tokio::spawn(work).abort_handle());
+    }
+
+    /// Adds a client that gets a copy of the output. With `lossless` the process waits for it.
+    pub(crate) fn attach(&self, lossless: bool) -> Attached {
+        self.hub.attach(lossless)
+    }
+
+    /// The client has written all its input.
+    pub(crate) fn close_stdin(&self) {
+        self.input.close(&self.stdin);
+    }
+
+    /// Sets the size of the terminal; nothing without one.
+    ///
+    /// # Errors
+    /// Those of `ioctl_tty(2)`.
+    pub(crate) fn resize(&self, columns: u16, rows: u16) -> Result<()> {
+        let master = lock(&self.master);
+        let Some(master) = &*master else { return Ok(()) };
+        let size = Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
+        rustix::termios::tcsetwinsize(master.as_fd(), size)
+            .map_err(std::io::Error::from)
+            .context(|| "resize a terminal")
+    }
+
+    /// The process has ended. Returns when a log has all that it wrote: whoever learns of the end
+    /// then finds it there.
+    pub(crate) async fn process_ended(&self) {
+        self.ended.send_replace(true);
+        if self.outputs.iter().any(|(_, target)| matches!(target, Target::Log(..))) {
+            // Beyond that the disk is in the way, and the exit must not wait for it.
+            let _ = tokio::time::timeout(SETTLE, self.hub.over()).await;
+        }
+    }
+
+    /// Nobody will ask for this process any more: waits a little for its output to be read, and
+    /// closes all.
+    pub(crate) async fn close(&self) {
+        let _ = tokio::time::timeout(DRAIN, self.hub.over()).await;
+        self.abandon();
+    }
+
+    /// Closes all.
+    pub(crate) fn abandon(&self) {
+        for task in lock(&self.tasks).drain(..) {
+            task.abort();
+        }
+        self.hub.opened(0);
+        *lock(&self.master) = None;
+    }
+}
+
+impl Drop for Streams {
+    fn drop(&mut self) {
+        self.abandon();
+    }
+}
+
+fn null() -> Result<OwnedFd> {
+    let null = File::options().read(true).write(true).open("/dev/null");
+    null.map(OwnedFd::from).context(|| "open /dev/null")
+}
+
+/// A pipe whose ends belong to `owner`.
+fn make_pipe(owner: Owner) -> Result<(OwnedFd, OwnedFd)> {
+    let make = || -> rustix::io::Result<_> {
+        let (reader, writer) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
+        if owner.uid != 0 || owner.gid != 0 {
+            let (uid, gid) = (Uid::from_raw(owner.uid), Gid::from_raw(owner.gid));
+            rustix::fs::fchown(&reader, Some(uid), Some(gid))?;
+        }
+        Ok((reader, writer))
+    };
+    make().map_err(std::io::Error::from).context(|| "make a pipe")
+}
+
+/// Every change is one step, so that a panic elsewhere leaves it whole.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,2 @@
+//! attacks
+crate::cases![];

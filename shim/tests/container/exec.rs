@@ -1,0 +1,2 @@
+//! exec
+crate::cases![];

@@ -1,0 +1,2 @@
+//! failures
+crate::cases![];

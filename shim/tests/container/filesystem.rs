@@ -1,0 +1,2 @@
+//! filesystem
+crate::cases![];

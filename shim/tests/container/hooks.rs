@@ -1,0 +1,2 @@
+//! hooks
+crate::cases![];

@@ -1,0 +1,2 @@
+//! rights
+crate::cases![];
