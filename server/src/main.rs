@@ -7,6 +7,7 @@ mod api;
 mod args;
 mod boot;
 mod config;
+mod embedded;
 mod listen;
 mod operations;
 mod root;

@@ -113,16 +113,13 @@ fn plugin(&(kind, id, capabilities): &Part) -> Plugin {
     }
 }
 
-/// The platform of this machine, by Go's names.
+/// The platform of this machine.
 fn this_platform() -> Platform {
-    let architecture = match std::env::consts::ARCH {
-        "x86_64" => "amd64",
-        "aarch64" => "arm64",
-        other => other,
-    };
+    let host = berth_types::Platform::host();
     Platform {
-        os: "linux".to_owned(),
-        architecture: architecture.to_owned(),
+        os: host.os,
+        architecture: host.architecture,
+        variant: host.variant,
         ..Platform::default()
     }
 }

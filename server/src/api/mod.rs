@@ -5,6 +5,7 @@
 
 mod introspection;
 mod status;
+mod tenant;
 mod version;
 
 use tokio::net::UnixListener;
