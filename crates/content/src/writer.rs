@@ -118,6 +118,14 @@ impl Writer {
         Ok(())
     }
 
+    /// Puts what it has on the disk, which makes a commit that follows short.
+    ///
+    /// # Errors
+    /// Those of the disk.
+    pub fn sync(&self) -> Result<()> {
+        self.file.sync_all().context(|| self.what("sync"))
+    }
+
     /// Makes a blob of it: on the disk first, then under its name, then the name on the disk.
     /// `size` 0 and no `expected` are not checked.
     ///
@@ -129,7 +137,7 @@ impl Writer {
     /// - Those of the disk.
     pub fn commit(self, size: u64, expected: Option<&Digest>) -> Result<Digest> {
         let digest = self.check(size, expected)?;
-        self.file.sync_all().context(|| self.what("sync"))?;
+        self.sync()?;
         let readable = Permissions::from_mode(0o444);
         self.file.set_permissions(readable).context(|| self.what("protect"))?;
         let named = self.name(&digest);

@@ -1,0 +1,119 @@
+//! What is removed, and in which order.
+
+use std::collections::{HashMap, HashSet};
+
+use berth_content::ContentStore;
+use berth_snapshotter::Info;
+use berth_store::redb::WriteTransaction;
+use berth_types::{Digest, Kind, Result};
+
+use crate::gc::mark::{Node, NodeKind};
+use crate::gc::{AllSnapshots, Collected};
+use crate::leases;
+use crate::records::Source;
+use crate::rows::{CONTENT, IMAGES, INGESTS};
+
+/// Deletes the rows of `garbage`. Snapshots have none here.
+pub(super) fn rows(transaction: &WriteTransaction, garbage: &[Node]) -> Result<()> {
+    for Node { kind, namespace, key } in garbage {
+        match kind {
+            NodeKind::Content => CONTENT.delete(transaction, namespace, key)?,
+            NodeKind::Image => IMAGES.delete(transaction, namespace, key)?,
+            NodeKind::Ingest => INGESTS.delete(transaction, namespace, key)?,
+            NodeKind::Lease => leases::remove(transaction, namespace, key)?,
+            NodeKind::Container | NodeKind::Snapshot(_) => {}
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn report(collected: &mut Collected, Node { kind, namespace, key }: &Node) {
+    let list = match kind {
+        NodeKind::Content => &mut collected.content,
+        NodeKind::Image => &mut collected.images,
+        NodeKind::Ingest => &mut collected.ingests,
+        NodeKind::Lease => &mut collected.leases,
+        NodeKind::Container | NodeKind::Snapshot(_) => return,
+    };
+    list.push((namespace.clone(), key.clone()));
+}
+
+/// Orders snapshots so that each comes before its parent.
+pub(super) fn children_first<'a>(
+    nodes: impl Iterator<Item = &'a Node>,
+    snapshots: &AllSnapshots,
+) -> Vec<&'a Node> {
+    let mut by_depth = Vec::new();
+    let parents: HashMap<&str, HashMap<&str, &str>> = snapshots
+        .iter()
+        .map(|(name, infos)| (name.as_str(), infos.iter().map(key_and_parent).collect()))
+        .collect();
+    for node in nodes {
+        let Some((snapshotter, key)) = node.as_snapshot() else { continue };
+        let Some(parents) = parents.get(snapshotter) else { continue };
+        let global = format!("{}/{key}", node.namespace);
+        let mut depth = 0;
+        let mut above = parents.get(global.as_str());
+        while let Some(parent) = above
+            && depth < parents.len()
+        {
+            depth += 1;
+            above = parents.get(parent);
+        }
+        by_depth.push((depth, node));
+    }
+    by_depth.sort_by_key(|(depth, _)| std::cmp::Reverse(*depth));
+    by_depth.into_iter().map(|(_, node)| node).collect()
+}
+
+fn key_and_parent(info: &Info) -> (&str, &str) {
+    (&info.key, &info.parent)
+}
+
+/// What rows name in the content store.
+#[derive(Default)]
+pub(super) struct Named {
+    blobs: HashSet<String>,
+    ingests: HashSet<String>,
+}
+
+impl Named {
+    pub(super) fn read(source: &impl Source) -> Result<Self> {
+        let mut named = Self::default();
+        CONTENT.each(source, |_, digest, _| {
+            named.blobs.insert(digest.to_owned());
+            Ok(())
+        })?;
+        INGESTS.each(source, |_, _, ingest| {
+            named.ingests.insert(ingest.backend);
+            named.blobs.insert(ingest.expected);
+            Ok(())
+        })?;
+        Ok(named)
+    }
+
+    /// Removes all other blobs and ingests; returns the blobs and how many bytes they had.
+    pub(super) fn remove_others(&self, content: &ContentStore) -> Result<(Vec<Digest>, u64)> {
+        let (mut removed, mut bytes) = (Vec::new(), 0);
+        content.walk(|info| {
+            if !self.blobs.contains(info.digest.as_str()) && there(content.delete(&info.digest))? {
+                bytes += info.size;
+                removed.push(info.digest);
+            }
+            Ok(())
+        })?;
+        for status in content.statuses(|status| !self.ingests.contains(&status.reference))? {
+            there(content.abort(&status.reference))?;
+        }
+        Ok((removed, bytes))
+    }
+}
+
+/// Whether a removal found something.
+fn there(result: Result<()>) -> Result<bool> {
+    match result {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == Kind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
+}
