@@ -121,7 +121,7 @@ fn explain_tls(host: &str, error: &rustls::Error) -> Error {
     use rustls::CertificateError as C;
     let advice = match error {
         rustls::Error::InvalidCertificate(certificate) => match certificate {
-            C::UnknownIssuer => {
+            C::UnknownIssuer | C::BadSignature => {
                 "its certificate is not signed by a trusted authority: put the authority's \
                  certificate into this registry's `ca` setting"
             }

@@ -112,24 +112,6 @@ impl Repository {
         Ok(bytes)
     }
 
-    /// The bytes of a small blob, such as an image's config, checked against the descriptor.
-    ///
-    /// # Errors
-    /// As [`Repository::manifest`].
-    pub async fn small_blob(&self, descriptor: &Descriptor) -> Result<Vec<u8>> {
-        let what = format!("fetch blob {}", descriptor.digest);
-        if descriptor.size > MAX_SIZE {
-            return Err(too_large(&what));
-        }
-        let mut blob = self.blob(descriptor, 0);
-        let mut all = Vec::new();
-        while let Some(bytes) = blob.next().await? {
-            all.extend_from_slice(&bytes);
-        }
-        check(&what, descriptor, &all)?;
-        Ok(all)
-    }
-
     /// A blob's bytes from `offset` on. Nothing is sent before the first read.
     pub fn blob(&self, descriptor: &Descriptor, offset: u64) -> Blob {
         Blob::new(self.clone(), descriptor, offset)

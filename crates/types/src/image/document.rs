@@ -93,7 +93,7 @@ impl Index {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Document {
     /// One image.
-    Manifest(Manifest),
+    Manifest(Box<Manifest>),
     /// A list of them.
     Index(Index),
 }
@@ -126,7 +126,7 @@ impl Document {
                 manifest.layers.len()
             )));
         }
-        Ok(Document::Manifest(manifest))
+        Ok(Document::Manifest(Box::new(manifest)))
     }
 
     /// The media type: what the document says of itself, else OCI's.
