@@ -1,1 +1,94 @@
 //! Tasks and the shims that run them.
+//!
+//! A *task* is the running thing of a container. Its processes belong to a *shim*, a process that
+//! outlives this daemon and is spoken to over ttrpc (containerd's shim API, versions 2 and 3).
+//! [`Tasks`] makes tasks and ends them, [`Task`] passes on what is asked of one. Nothing about a
+//! running task is copied: its shim is asked.
+//!
+//! - Our own shim is started with one exec (`create.rs`), any other by containerd's `start`
+//!   protocol (`bootstrap.rs`).
+//! - Making and deleting run to their end, whoever still waits for them.
+//! - Every call but Wait has a deadline. A hung shim holds up nobody but its own container.
+//! - A shim that dies is noticed by its connection; its container is then cleaned up and its exit
+//!   published (`end.rs`).
+//! - [`Tasks::recover`] takes over what an earlier daemon left running.
+
+mod attach;
+mod bootstrap;
+mod bundle;
+mod child;
+mod config;
+mod create;
+mod end;
+mod exit;
+mod forward;
+mod log;
+mod recover;
+mod runtime;
+mod shim;
+mod table;
+mod task;
+
+use std::fs::{self, DirBuilder, Permissions};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::sync::Arc;
+
+use berth_events::Exchange;
+use berth_types::{Error, Result, ResultExt};
+
+pub use attach::Attachment;
+pub use config::{Config, find_own_shim};
+pub use create::Create;
+pub use exit::Exit;
+pub use runtime::DEFAULT_RUNTIME;
+pub use task::Task;
+
+/// The tasks of one daemon. Clones are the same.
+#[derive(Clone)]
+pub struct Tasks {
+    config: Arc<Config>,
+    events: Exchange,
+    table: Arc<table::Table>,
+}
+
+impl Tasks {
+    /// No tasks yet: see [`Tasks::recover`]. Events go to `events`.
+    ///
+    /// # Errors
+    /// When the directories can't be made.
+    pub fn new(config: Config, events: Exchange) -> Result<Self> {
+        // Whoever may enter the sockets' directory may command shims.
+        for (directory, mode) in [(config.bundles(), 0o711), (config.sockets(), 0o700)] {
+            let what = || format!("create directory {}", directory.display());
+            DirBuilder::new().recursive(true).mode(mode).create(&directory).context(what)?;
+            fs::set_permissions(&directory, Permissions::from_mode(mode)).context(what)?;
+        }
+        Ok(Self { config: Arc::new(config), events, table: Arc::default() })
+    }
+
+    /// The task of a container.
+    ///
+    /// # Errors
+    /// `NotFound`.
+    pub fn get(&self, namespace: &str, id: &str) -> Result<Arc<Task>> {
+        self.table.get(namespace, id).ok_or_else(|| not_found(id))
+    }
+
+    /// The tasks of a namespace, in order of their ids.
+    pub fn list(&self, namespace: &str) -> Vec<Arc<Task>> {
+        self.table.list(namespace)
+    }
+}
+
+fn not_found(id: &str) -> Error {
+    Error::not_found(format!("task {id} not found"))
+}
+
+/// Runs an operation in a task of its own: it goes on when its caller doesn't wait any more.
+async fn own_task<T: Send + 'static>(
+    operation: impl Future<Output = Result<T>> + Send + 'static,
+) -> Result<T> {
+    tokio::spawn(operation)
+        .await
+        .unwrap_or_else(|error| Err(Error::internal(format!("the operation died: {error}"))))
+}

@@ -1,0 +1,162 @@
+//! Bundles: the directory that a shim is started in.
+//!
+//! ```text
+//! STATE/io.containerd.runtime.v2.task/NAMESPACE/ID/
+//!   config.json        the container's runtime specification
+//!   rootfs/            where the shim mounts the root file system
+//!   log                FIFO: the shim's log, read by the daemon
+//!   shim-binary-path   a foreign shim's binary; absent for ours
+//!   bootstrap.json     a foreign shim's address and version; absent for ours
+//!   …                  what the shim itself writes
+//! ```
+
+use std::fs::{self, DirBuilder};
+use std::io;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+use berth_types::{Digest, Error, Result, ResultExt};
+use rustix::mount::UnmountFlags;
+
+use crate::bootstrap::Bootstrap;
+use crate::config::Config;
+use crate::runtime::Runtime;
+
+/// One task's bundle. The value is only a name; see the methods for what is on disk.
+#[derive(Clone, Debug)]
+pub(crate) struct Bundle {
+    pub(crate) namespace: String,
+    pub(crate) id: String,
+    pub(crate) path: PathBuf,
+    /// The socket that our own shim of this bundle listens on.
+    pub(crate) socket: PathBuf,
+}
+
+impl Bundle {
+    /// Names the bundle of a task.
+    pub(crate) fn of(config: &Config, namespace: &str, id: &str) -> Self {
+        Self {
+            namespace: namespace.to_owned(),
+            id: id.to_owned(),
+            path: config.bundles().join(namespace).join(id),
+            // A path of a socket has 107 bytes at most, less than an id may take with its
+            // directories.
+            socket: config.sockets().join(short_hash(namespace, id)),
+        }
+    }
+
+    /// Makes the directory and what a shim expects in it.
+    ///
+    /// # Errors
+    /// `AlreadyExists` when there is a bundle: what it belongs to must be cleaned up first.
+    pub(crate) fn create(&self, spec: &[u8]) -> Result<()> {
+        let what = || format!("create bundle {}", self.path.display());
+        if let Some(parent) = self.path.parent() {
+            DirBuilder::new().recursive(true).mode(0o711).create(parent).context(what)?;
+        }
+        DirBuilder::new().mode(0o700).create(&self.path).map_err(|error| match error.kind() {
+            io::ErrorKind::AlreadyExists => Error::already_exists(format!(
+                "bundle {} of an earlier task is still there",
+                self.path.display()
+            )),
+            _ => Error::io(what(), &error),
+        })?;
+        let fill = || {
+            DirBuilder::new().mode(0o711).create(self.rootfs())?;
+            fs::write(self.path.join("config.json"), spec)
+        };
+        fill().context(what).inspect_err(|_| drop(self.remove()))
+    }
+
+    fn rootfs(&self) -> PathBuf {
+        self.path.join("rootfs")
+    }
+
+    /// The shim's log.
+    pub(crate) fn log(&self) -> PathBuf {
+        self.path.join("log")
+    }
+
+    /// Remembers, for the next daemon, which foreign shim serves this bundle and where.
+    pub(crate) fn remember(&self, binary: &Path, bootstrap: &Bootstrap) -> Result<()> {
+        let what = || format!("write bundle {}", self.path.display());
+        let json = serde_json::to_vec(bootstrap).map_err(|e| Error::internal(e.to_string()))?;
+        fs::write(self.path.join("bootstrap.json"), json).context(what)?;
+        fs::write(self.path.join("shim-binary-path"), binary.as_os_str().as_bytes()).context(what)
+    }
+
+    /// The shim that serves this bundle.
+    pub(crate) fn runtime(&self) -> Result<Runtime> {
+        match fs::read(self.path.join("shim-binary-path")) {
+            Ok(path) => Ok(Runtime::Foreign(std::ffi::OsString::from_vec(path).into())),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Runtime::Own),
+            Err(error) => Err(error).context(|| format!("read bundle {}", self.path.display())),
+        }
+    }
+
+    /// Where the foreign shim that serves this bundle listens.
+    pub(crate) fn bootstrap(&self) -> Result<Bootstrap> {
+        let path = self.path.join("bootstrap.json");
+        let json = fs::read(&path).context(|| format!("read {}", path.display()))?;
+        serde_json::from_slice(&json)
+            .map_err(|error| Error::data_loss(format!("read {}: {error}", path.display())))
+    }
+
+    /// Removes the bundle and the socket, as far as they are there. What is mounted on the root
+    /// file system's directory is detached; what then is in it is not ours to delete.
+    pub(crate) fn remove(&self) -> Result<()> {
+        let what = || format!("remove bundle {}", self.path.display());
+        let rootfs = self.rootfs();
+        while rustix::mount::unmount(&rootfs, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW).is_ok()
+        {
+        }
+        absent_is_fine(fs::remove_dir(&rootfs)).context(what)?;
+        absent_is_fine(fs::remove_dir_all(&self.path)).context(what)?;
+        absent_is_fine(fs::remove_file(&self.socket)).context(what)
+    }
+}
+
+fn absent_is_fine(outcome: io::Result<()>) -> io::Result<()> {
+    match outcome {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        outcome => outcome,
+    }
+}
+
+/// All bundles on disk, in no order.
+///
+/// # Errors
+/// When the directory can't be read. That it isn't there means that there are none.
+pub(crate) fn all(config: &Config) -> Result<Vec<Bundle>> {
+    let mut bundles = Vec::new();
+    for namespace in directories(&config.bundles())? {
+        for id in directories(&config.bundles().join(&namespace))? {
+            bundles.push(Bundle::of(config, &namespace, &id));
+        }
+    }
+    Ok(bundles)
+}
+
+/// The names of the directories in `path`. Names that are not UTF-8 are none of ours.
+fn directories(path: &Path) -> Result<Vec<String>> {
+    let what = || format!("list {}", path.display());
+    let entries = match fs::read_dir(path) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(error).context(what),
+    };
+    let mut names = Vec::new();
+    for entry in entries {
+        let entry = entry.context(what)?;
+        if entry.file_type().context(what)?.is_dir() {
+            names.extend(entry.file_name().into_string());
+        }
+    }
+    Ok(names)
+}
+
+/// 80 bits of the task's name: enough that two tasks never meet.
+fn short_hash(namespace: &str, id: &str) -> String {
+    Digest::of(format!("{namespace}/{id}").as_bytes()).hex()[..20].to_owned()
+}

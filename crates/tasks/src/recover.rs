@@ -1,0 +1,118 @@
+//! Finding the tasks that an earlier daemon left running.
+
+use std::collections::HashSet;
+use std::fs;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use berth_proto::containerd::task::v3::{ShutdownRequest, StateResponse};
+use berth_proto::containerd::v1::types::Status;
+use berth_types::{Kind, Result, ResultExt, id};
+use tokio::task::JoinSet;
+
+use crate::bundle::{self, Bundle};
+use crate::create::{farewell, report};
+use crate::exit::Exit;
+use crate::log::LogRelay;
+use crate::runtime::Runtime;
+use crate::shim::{self, Shim};
+use crate::{Task, Tasks};
+
+impl Tasks {
+    /// Takes over every bundle on disk, all at once: reconnects to the shims that live, announces
+    /// the exits that nobody was there to hear of, and cleans up after the shims that died. To be
+    /// called once, before clients are served and after the events' socket is.
+    ///
+    /// A bundle that can't be taken over is reported in the log and left alone.
+    ///
+    /// # Errors
+    /// When the bundles can't be listed.
+    pub async fn recover(&self) -> Result<()> {
+        let mut recoveries = JoinSet::new();
+        let mut sockets = HashSet::new();
+        for bundle in bundle::all(&self.config)? {
+            if id::validate("", &bundle.namespace).is_err() || id::validate("", &bundle.id).is_err()
+            {
+                continue;
+            }
+            sockets.insert(bundle.socket.clone());
+            let tasks = self.clone();
+            recoveries.spawn(async move { report(&bundle, tasks.take_over(&bundle).await) });
+        }
+        while recoveries.join_next().await.is_some() {}
+        self.remove_stray_sockets(&sockets)
+    }
+
+    async fn take_over(&self, bundle: &Bundle) -> Result<()> {
+        let place = self.table.reserve(&bundle.namespace, &bundle.id)?;
+        let runtime = bundle.runtime()?;
+        let shim = match connect(bundle, &runtime).await {
+            Err(error) if dead(error.kind()) => return self.bury_bundle(bundle, &runtime).await,
+            outcome => outcome?,
+        };
+        let log = LogRelay::start(bundle)?;
+        let task = Arc::new(Task::new(bundle.clone(), runtime, shim, log));
+        match task.state("").await {
+            Ok(state) => self.catch_up(&task, &state),
+            Err(error) if dead(error.kind()) => {
+                return self.bury_bundle(bundle, &task.runtime).await;
+            }
+            // The daemon died before the container was made.
+            Err(error) if error.kind() == Kind::NotFound => {
+                let request = ShutdownRequest { id: bundle.id.clone(), now: true };
+                farewell(bundle, task.shim.call::<_, ()>(shim::SHUTDOWN, &request).await);
+                return bundle.remove();
+            }
+            // It hangs, but it lives: its container is not to be killed for that.
+            Err(error) => report(bundle, Err(error)),
+        }
+        place.fill(Arc::clone(&task));
+        self.watch(task, None);
+        Ok(())
+    }
+
+    /// Notes what happened while no daemon was there.
+    fn catch_up(&self, task: &Task, state: &StateResponse) {
+        task.pid.store(state.pid, Ordering::Relaxed);
+        if state.status() == Status::Stopped {
+            self.announce_exit(task, Exit { status: state.exit_status, at: state.exited_at });
+        }
+    }
+
+    /// Cleans up after a shim that died while no daemon was there.
+    async fn bury_bundle(&self, bundle: &Bundle, runtime: &Runtime) -> Result<()> {
+        let exit = self.clean_up(bundle, runtime).await;
+        self.publish_exit(bundle, 0, exit);
+        self.publish_delete(bundle, 0, exit);
+        bundle.remove()
+    }
+
+    /// Removes the sockets that no bundle belongs to.
+    fn remove_stray_sockets(&self, known: &HashSet<PathBuf>) -> Result<()> {
+        let directory = self.config.sockets();
+        let what = || format!("clean {}", directory.display());
+        for entry in fs::read_dir(&directory).context(what)? {
+            let path = entry.context(what)?.path();
+            if !known.contains(&path) {
+                fs::remove_file(&path).context(what)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+async fn connect(bundle: &Bundle, runtime: &Runtime) -> Result<Shim> {
+    match runtime {
+        Runtime::Own => Shim::connect(bundle, &bundle.socket, 2).await,
+        Runtime::Foreign(_) => {
+            let bootstrap = bundle.bootstrap()?;
+            Shim::connect(bundle, bootstrap.socket(), bootstrap.version).await
+        }
+    }
+}
+
+/// Whether a failure means that nobody is at the other end.
+fn dead(kind: Kind) -> bool {
+    kind == Kind::Unavailable
+}

@@ -1,0 +1,106 @@
+//! A connection to a shim, and the calls that are made over it.
+
+use std::path::Path;
+use std::time::Duration;
+
+use berth_ttrpc::{Client, Options};
+use berth_types::{Error, Kind, Result};
+use prost::Message;
+
+use crate::bundle::Bundle;
+
+/// How long a shim may take to accept a connection.
+pub(crate) const CONNECT: Duration = Duration::from_secs(5);
+
+/// One method of the task service, and how long a shim may take over it.
+#[derive(Clone, Copy)]
+pub(crate) struct Step {
+    method: &'static str,
+    /// `None` for the one call that waits for the container itself.
+    limit: Option<Duration>,
+}
+
+const fn step(method: &'static str, seconds: u64) -> Step {
+    Step { method, limit: Some(Duration::from_secs(seconds)) }
+}
+
+// Questions and signals are answered from memory. What runs hooks or mounts gets longer, a
+// checkpoint as long as writing the memory of the container may take.
+pub(crate) const STATE: Step = step("State", 5);
+pub(crate) const PIDS: Step = step("Pids", 5);
+pub(crate) const STATS: Step = step("Stats", 5);
+pub(crate) const KILL: Step = step("Kill", 10);
+pub(crate) const RESIZE_PTY: Step = step("ResizePty", 10);
+pub(crate) const CLOSE_IO: Step = step("CloseIO", 10);
+pub(crate) const PAUSE: Step = step("Pause", 10);
+pub(crate) const RESUME: Step = step("Resume", 10);
+pub(crate) const UPDATE: Step = step("Update", 10);
+pub(crate) const SHUTDOWN: Step = step("Shutdown", 3);
+pub(crate) const CREATE: Step = step("Create", 60);
+pub(crate) const START: Step = step("Start", 60);
+pub(crate) const EXEC: Step = step("Exec", 20);
+pub(crate) const DELETE: Step = step("Delete", 30);
+pub(crate) const CHECKPOINT: Step = step("Checkpoint", 600);
+pub(crate) const WAIT: Step = Step { method: "Wait", limit: None };
+
+/// A connection to the shim of one container.
+pub(crate) struct Shim {
+    client: Client,
+    service: &'static str,
+    id: String,
+    /// The tenant, which shims take from each call.
+    metadata: Vec<(String, String)>,
+}
+
+impl Shim {
+    /// Connects to the shim of `bundle`, whose task service has `version` 2 or 3.
+    ///
+    /// # Errors
+    /// `Unavailable` when nobody listens on `socket`, `DeadlineExceeded` when nobody accepts.
+    pub(crate) async fn connect(bundle: &Bundle, socket: &Path, version: i32) -> Result<Self> {
+        let client = tokio::time::timeout(CONNECT, Client::connect(socket))
+            .await
+            .unwrap_or_else(|_| Err(hangs(&bundle.id, "a connection", CONNECT)))?;
+        Ok(Self {
+            client,
+            service: if version == 3 {
+                "containerd.task.v3.Task"
+            } else {
+                "containerd.task.v2.Task"
+            },
+            id: bundle.id.clone(),
+            metadata: vec![("containerd-namespace-ttrpc".to_owned(), bundle.namespace.clone())],
+        })
+    }
+
+    /// Makes one call.
+    ///
+    /// # Errors
+    /// The shim's, with its kind; `DeadlineExceeded`, naming the step, when it hangs;
+    /// `Unavailable` when it is gone.
+    pub(crate) async fn call<Q, R>(&self, step: Step, request: &Q) -> Result<R>
+    where
+        Q: Message,
+        R: Message + Default,
+    {
+        let options = Options { timeout: step.limit, metadata: self.metadata.clone() };
+        let outcome = self.client.call(self.service, step.method, request, &options).await;
+        outcome.map_err(|error| match (error.kind(), step.limit) {
+            (Kind::DeadlineExceeded, Some(limit)) => hangs(&self.id, step.method, limit),
+            (Kind::Unavailable, _) => error.context(format!("the shim of container {}", self.id)),
+            _ => error,
+        })
+    }
+
+    /// Returns once the connection is gone: the shim has ended, or has been told to.
+    pub(crate) async fn closed(&self) {
+        self.client.closed().await;
+    }
+}
+
+fn hangs(id: &str, step: &str, limit: Duration) -> Error {
+    Error::deadline_exceeded(format!(
+        "the shim of container {id} did not answer {step} within {} s; it may still do so later",
+        limit.as_secs()
+    ))
+}

@@ -1,0 +1,185 @@
+//! Tasks under Debian's runc shim: containerd's own implementation of the other end.
+
+mod support;
+
+use std::fs;
+
+use berth_proto::containerd::events::TaskExit;
+use berth_proto::containerd::task::v3::ExecProcessRequest;
+use berth_proto::containerd::v1::types::Status;
+use berth_tasks::Create;
+use berth_types::Kind;
+use prost::Message;
+use prost_types::Any;
+use support::{House, LONG, parent_of, runs};
+
+fn decode_exit(envelope: &berth_events::Envelope) -> TaskExit {
+    TaskExit::decode(&*envelope.event.as_ref().unwrap().value).unwrap()
+}
+
+#[tokio::test]
+async fn a_task_lives_and_is_told_of() {
+    let house = House::new();
+    let mut daemon = house.daemon().await;
+    let output = house.directory.path().join("output");
+    let create = Create {
+        stdout: format!("file://{}", output.display()),
+        stderr: format!("file://{}", output.display()),
+        ..house.container("one", "echo hello; exit 7")
+    };
+    let task = daemon.tasks.create(create.clone()).await.unwrap();
+    assert_eq!(task.state("").await.unwrap().status(), Status::Created);
+    let again = daemon.tasks.create(create).await.err().unwrap();
+    assert_eq!(again.kind(), Kind::AlreadyExists);
+
+    let pid = task.start("").await.unwrap();
+    assert_eq!(task.wait("").await.unwrap().status, 7);
+    assert_eq!(task.state("").await.unwrap().status(), Status::Stopped);
+    assert_eq!(fs::read_to_string(&output).unwrap(), "hello\n");
+
+    let event = daemon.event("/tasks/exit").await;
+    let exit = decode_exit(&event);
+    assert_eq!(event.namespace, house.namespace());
+    assert_eq!((exit.id.as_str(), exit.pid, exit.exit_status), ("one", pid, 7));
+    let deleted = daemon.tasks.delete(house.namespace(), "one").await.unwrap();
+    assert_eq!((deleted.pid, deleted.exit_status), (pid, 7));
+    daemon.event("/tasks/delete").await;
+    let gone = daemon.tasks.delete(house.namespace(), "one").await.unwrap_err();
+    assert_eq!(gone.kind(), Kind::NotFound);
+    house.assert_empty();
+}
+
+#[tokio::test]
+async fn a_running_task_is_driven() {
+    let house = House::new();
+    let daemon = house.daemon().await;
+    let task = daemon.tasks.create(house.container("run", "sleep 1000")).await.unwrap();
+    let pid = task.start("").await.unwrap();
+    assert_eq!(task.pids().await.unwrap()[0].pid, pid);
+    assert!(task.stats().await.unwrap().type_url.contains("Metrics"));
+    task.pause().await.unwrap();
+    assert_eq!(task.state("").await.unwrap().status(), Status::Paused);
+    task.resume().await.unwrap();
+    let refused = daemon.tasks.delete(house.namespace(), "run").await.unwrap_err();
+    assert_eq!(refused.kind(), Kind::FailedPrecondition);
+
+    let process = br#"{"args":["/bin/sh","-c","exit 3"],"cwd":"/","user":{"uid":0,"gid":0}}"#;
+    let spec = Any { type_url: "types.containerd.io/x".into(), value: process.to_vec() };
+    let exec = ExecProcessRequest { exec_id: "e1".into(), spec: Some(spec), ..Default::default() };
+    task.exec(exec.clone()).await.unwrap();
+    assert_eq!(task.exec(exec).await.unwrap_err().kind(), Kind::AlreadyExists);
+    task.start("e1").await.unwrap();
+    assert_eq!(task.wait("e1").await.unwrap().status, 3);
+    assert_eq!(task.delete_process("e1").await.unwrap().exit_status, 3);
+    assert_eq!(task.delete_process("").await.unwrap_err().kind(), Kind::InvalidArgument);
+
+    task.kill("", 9, false).await.unwrap();
+    assert_eq!(task.wait("").await.unwrap().status, 137);
+    daemon.tasks.delete(house.namespace(), "run").await.unwrap();
+    house.assert_empty();
+}
+
+#[tokio::test]
+async fn a_dead_shim_takes_its_container_along() {
+    let house = House::new();
+    let mut daemon = house.daemon().await;
+    let task = daemon.tasks.create(house.container("orphan", "sleep 1000")).await.unwrap();
+    let pid = task.start("").await.unwrap();
+    let shim = rustix::process::Pid::from_raw(parent_of(pid) as i32).unwrap();
+    let waiting = {
+        let task = task.clone();
+        tokio::spawn(async move { task.wait("").await })
+    };
+    rustix::process::kill_process(shim, rustix::process::Signal::KILL).unwrap();
+    let exit = decode_exit(&daemon.event("/tasks/exit").await);
+    assert_eq!((exit.pid, exit.exit_status), (pid, 137));
+    daemon.event("/tasks/delete").await;
+    let waited = tokio::time::timeout(LONG, waiting).await.unwrap().unwrap().unwrap();
+    assert_eq!(waited.status, 137);
+    tokio::time::timeout(LONG, task.ended()).await.unwrap();
+    assert!(daemon.tasks.get(house.namespace(), "orphan").is_err());
+    assert!(!runs(pid));
+    house.assert_empty();
+}
+
+#[tokio::test]
+async fn the_next_daemon_takes_over() {
+    let house = House::new();
+    let (live, dead) = {
+        let daemon = house.daemon().await;
+        let live = daemon.tasks.create(house.container("live", "sleep 1000")).await.unwrap();
+        let ended = daemon.tasks.create(house.container("ended", "exit 5")).await.unwrap();
+        let dead = daemon.tasks.create(house.container("dead", "sleep 1000")).await.unwrap();
+        ended.start("").await.unwrap();
+        ended.wait("").await.unwrap();
+        (live.start("").await.unwrap(), dead.start("").await.unwrap())
+    };
+    let shim = rustix::process::Pid::from_raw(parent_of(dead) as i32).unwrap();
+    rustix::process::kill_process(shim, rustix::process::Signal::KILL).unwrap();
+
+    // The first daemon's watcher is still there and may clean up "dead" before this one looks.
+    let mut daemon = house.daemon().await;
+    let tasks = daemon.tasks.list(house.namespace());
+    let ids: Vec<_> = tasks.iter().map(|task| task.id()).collect();
+    assert_eq!(ids, ["ended", "live"]);
+    let exit = loop {
+        let exit = decode_exit(&daemon.event("/tasks/exit").await);
+        if exit.id == "ended" {
+            break exit;
+        }
+    };
+    assert_eq!(exit.exit_status, 5);
+    let task = daemon.tasks.get(house.namespace(), "live").unwrap();
+    assert_eq!(task.state("").await.unwrap().pid, live);
+    task.kill("", 9, false).await.unwrap();
+    task.wait("").await.unwrap();
+    for id in ["live", "ended"] {
+        daemon.tasks.delete(house.namespace(), id).await.unwrap();
+    }
+    assert!(!runs(dead));
+    house.assert_empty();
+}
+
+#[tokio::test]
+async fn what_cannot_be_made_leaves_nothing() {
+    let house = House::new();
+    let daemon = house.daemon().await;
+    let missing = Create {
+        spec: String::from_utf8(house.container("bad", "true").spec)
+            .unwrap()
+            .replace("/bin/sh", "/bin/absent")
+            .into_bytes(),
+        ..house.container("bad", "true")
+    };
+    let error = daemon.tasks.create(missing).await.err().unwrap();
+    assert!(error.message().contains("no such file or directory"), "{error}");
+    house.assert_empty();
+
+    let unknown = Create { runtime: "io.absent.v1".into(), ..house.container("bad", "true") };
+    assert_eq!(daemon.tasks.create(unknown).await.err().unwrap().kind(), Kind::NotFound);
+    let bad_id = Create { id: "../x".into(), ..house.container("bad", "true") };
+    assert_eq!(daemon.tasks.create(bad_id).await.err().unwrap().kind(), Kind::InvalidArgument);
+    let no_shim = Create { runtime: "/bin/false".into(), ..house.container("bad", "true") };
+    assert_eq!(daemon.tasks.create(no_shim).await.err().unwrap().kind(), Kind::Internal);
+    house.assert_empty();
+}
+
+#[tokio::test]
+async fn an_abandoned_create_still_ends() {
+    let house = House::new();
+    let mut daemon = house.daemon().await;
+    let create = daemon.tasks.create(house.container("kept", "sleep 1000"));
+    assert!(tokio::time::timeout(std::time::Duration::ZERO, create).await.is_err());
+    daemon.event("/tasks/create").await;
+    // The event comes before the answer, so the task may be a moment away.
+    let task = loop {
+        match daemon.tasks.get(house.namespace(), "kept") {
+            Ok(task) => break task,
+            Err(_) => tokio::task::yield_now().await,
+        }
+    };
+    task.kill("", 9, false).await.unwrap();
+    task.wait("").await.unwrap();
+    daemon.tasks.delete(house.namespace(), "kept").await.unwrap();
+    house.assert_empty();
+}
