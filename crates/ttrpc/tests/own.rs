@@ -234,6 +234,7 @@ async fn a_lost_connection_fails_what_waits_on_it() {
     });
     tokio::task::yield_now().await;
     drop(far);
+    client.closed().await;
     assert_eq!(call.await.unwrap().unwrap_err().kind(), Kind::Unavailable);
     assert_eq!(stream.receiver.next::<()>().await.unwrap_err().kind(), Kind::Unavailable);
     assert_eq!(echo(&client, "later").await.unwrap_err().kind(), Kind::Unavailable);

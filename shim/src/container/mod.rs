@@ -41,6 +41,8 @@ use berth_types::spec::{self, Spec};
 use handshake::ShimEnd;
 use plan::Plan;
 
+pub use plan::cgroup_path;
+
 /// What a container is created from.
 #[derive(Debug)]
 pub struct CreateRequest {

@@ -88,10 +88,7 @@ impl Plan {
             hooks,
             program: Program::check(process)?,
             filter: filter(&linux)?,
-            cgroup: match linux.cgroups_path.filter(|path| !path.is_empty()) {
-                Some(path) => PathBuf::from(path),
-                None => Path::new("/berth").join(&request.id),
-            },
+            cgroup: cgroup_path(spec, &request.id),
             resources: linux.resources.unwrap_or_default(),
             new_keyring: !request.no_new_keyring,
             namespaces,
@@ -127,6 +124,15 @@ fn root_propagation(name: &str) -> Result<(Propagation, bool)> {
     mount_options::propagation(name).ok_or_else(|| {
         Error::invalid_argument(format!("linux.rootfsPropagation {name:?} is no propagation"))
     })
+}
+
+/// Where the control group of container `id` with this spec is.
+pub fn cgroup_path(spec: &Spec, id: &str) -> PathBuf {
+    let named = spec.linux.as_ref().and_then(|linux| linux.cgroups_path.as_deref());
+    match named.filter(|path| !path.is_empty()) {
+        Some(path) => PathBuf::from(path),
+        None => Path::new("/berth").join(id),
+    }
 }
 
 fn missing(field: &str) -> Error {

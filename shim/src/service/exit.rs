@@ -43,11 +43,7 @@ impl Exit {
 
     /// The answer to Delete.
     pub(crate) fn response(&self, pid: i32) -> DeleteResponse {
-        DeleteResponse {
-            pid: pid as u32,
-            exit_status: self.status,
-            exited_at: self.timestamp(),
-        }
+        DeleteResponse { pid: pid as u32, exit_status: self.status, exited_at: self.timestamp() }
     }
 }
 

@@ -132,7 +132,8 @@ impl Process {
     /// a number that is no signal.
     pub(crate) fn signal(&self, signal: i32) -> Result<()> {
         let state = self.lock();
-        let finished = || Error::not_found(format!("{}: process already finished", self.describe()));
+        let finished =
+            || Error::not_found(format!("{}: process already finished", self.describe()));
         match (&state.phase, &state.pidfd) {
             (Phase::Stopped(_), _) => Err(finished()),
             (_, None) => {
@@ -230,4 +231,3 @@ impl Drop for Step<'_> {
         self.0.lock().busy = false;
     }
 }
-

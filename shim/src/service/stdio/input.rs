@@ -79,7 +79,10 @@ impl Input {
     ///
     /// # Errors
     /// When the runtime can't watch the descriptor.
-    pub(super) fn writer(&self, target: OwnedFd) -> Result<Option<impl Future<Output = ()> + use<>>> {
+    pub(super) fn writer(
+        &self,
+        target: OwnedFd,
+    ) -> Result<Option<impl Future<Output = ()> + use<>>> {
         let Some(mut queue) = lock(&self.pending).take() else { return Ok(None) };
         let mut target = pipe::Sender::from_owned_fd_unchecked(target)
             .context(|| "watch a process's standard input")?;

@@ -81,8 +81,7 @@ impl Streams {
         let stdin = Source::parse(&names.stdin)?;
         let stdout = Target::parse(&names.stdout)?;
         // A terminal has one stream.
-        let stderr =
-            if names.terminal { Target::Null } else { Target::parse(&names.stderr)? };
+        let stderr = if names.terminal { Target::Null } else { Target::parse(&names.stderr)? };
         Ok(Self {
             terminal: names.terminal,
             input: Arc::new(Input::new(&stdin)),
@@ -103,7 +102,8 @@ impl Streams {
         let mut ends = Ends { stdin: None, fifo: self.open_fifo()?, outputs: Vec::new() };
         let sinks = self.open_sinks()?;
         if self.terminal {
-            ends.outputs.extend(sinks.into_iter().take(1).map(|(stream, sink)| (stream, None, sink)));
+            ends.outputs
+                .extend(sinks.into_iter().take(1).map(|(stream, sink)| (stream, None, sink)));
             return Ok((Io::Terminal, ends));
         }
         let stdin = match self.stdin {
@@ -161,15 +161,10 @@ impl Streams {
     pub(crate) fn connect(&self, ends: Ends, terminal: Option<OwnedFd>) -> Result<()> {
         let Ends { stdin, fifo, outputs } = ends;
         self.hub.opened(outputs.len());
-        if let Some(master) = &terminal {
-            rustix::io::ioctl_fionbio(master, true)
-                .map_err(std::io::Error::from)
-                .context(|| "prepare a terminal")?;
-        }
         let master = || terminal.as_ref().map(OwnedFd::try_clone).transpose();
         let target = stdin.map_or_else(master, |stdin| Ok(Some(stdin)));
         if let Some(target) = target.context(|| "duplicate a terminal")?
-            && let Some(writer) = self.input.writer(target)?
+            && let Some(writer) = self.input.writer(unblock(target)?)?
         {
             self.spawn(writer);
         }
@@ -181,7 +176,7 @@ impl Streams {
             let source = reader.map_or_else(master, |reader| Ok(Some(reader)));
             let source = source.context(|| "duplicate a terminal")?;
             let source = source.ok_or_else(|| Error::internal("an output without a source"))?;
-            let source = pipe::Receiver::from_owned_fd_unchecked(source)
+            let source = pipe::Receiver::from_owned_fd_unchecked(unblock(source)?)
                 .context(|| "watch a process's output")?;
             let (hub, ended) = (self.hub.clone(), self.ended.subscribe());
             self.spawn(Output { stream, source, sink, hub, ended }.run());
@@ -248,6 +243,14 @@ impl Drop for Streams {
     fn drop(&mut self) {
         self.abandon();
     }
+}
+
+/// Makes our end one that never waits. The other end, the container's, is not affected.
+fn unblock(fd: OwnedFd) -> Result<OwnedFd> {
+    rustix::io::ioctl_fionbio(&fd, true)
+        .map_err(std::io::Error::from)
+        .context(|| "make a stream non-blocking")?;
+    Ok(fd)
 }
 
 fn null() -> Result<OwnedFd> {

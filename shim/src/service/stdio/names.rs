@@ -149,9 +149,14 @@ mod tests {
 
     #[test]
     fn other_names_are_refused() {
-        for name in ["relative", "file://relative", "smb://host/share", "attach:once",
-            "log+json-file:///a?max-size=big", "log+json-file:///a%f"]
-        {
+        for name in [
+            "relative",
+            "file://relative",
+            "smb://host/share",
+            "attach:once",
+            "log+json-file:///a?max-size=big",
+            "log+json-file:///a%f",
+        ] {
             assert_eq!(Target::parse(name).unwrap_err().kind(), Kind::InvalidArgument, "{name}");
         }
         assert_eq!(Target::parse("binary:///x").unwrap_err().kind(), Kind::Unimplemented);

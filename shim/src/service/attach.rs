@@ -1,0 +1,57 @@
+//! Attach: a stream of its own connection that gets a copy of a process's output and may write to
+//! its input.
+
+use std::sync::Arc;
+
+use berth_proto::berth::shim::v1::{AttachRequest, AttachResponse};
+use berth_ttrpc::{Receiver, Stream};
+use berth_types::{Error, Result};
+
+use super::process::Process;
+use super::task::Shim;
+
+/// Serves one client until all output has ended or the client is gone.
+///
+/// # Errors
+/// InvalidArgument when the first message names no process, NotFound for one that isn't there,
+/// ResourceExhausted when the client was cut off for reading too slowly.
+pub(crate) async fn attach(shim: &Shim, stream: Stream) -> Result<()> {
+    let Stream { sender, mut receiver } = stream;
+    let Some(first) = receiver.next::<AttachRequest>().await? else {
+        return Err(Error::invalid_argument("the first message must name a process"));
+    };
+    let process = shim.process(&first.id, &first.exec_id)?;
+    let mut output = process.streams.attach(first.lossless);
+    sender.send(&AttachResponse::default()).await?;
+    let forward = async {
+        while let Some(piece) = output.next().await? {
+            sender.send(&piece).await?;
+        }
+        Ok(())
+    };
+    tokio::select! {
+        outcome = forward => outcome,
+        () = feed(process.clone(), first, receiver) => Ok(()),
+    }
+}
+
+/// Hands a client's input on; returns when the client is gone. A client that closes its half of
+/// the stream without a word had no input to give, and stays for the output.
+async fn feed(process: Arc<Process>, first: AttachRequest, mut receiver: Receiver) {
+    let input = &process.streams.input;
+    let mut message = first;
+    loop {
+        if !message.stdin.is_empty() {
+            // A process that reads no more doesn't want the client to leave.
+            input.write(message.stdin).await;
+        }
+        if message.close_stdin {
+            input.client_left();
+        }
+        match receiver.next().await {
+            Ok(Some(next)) => message = next,
+            Ok(None) => return std::future::pending().await,
+            Err(_) => return input.client_left(),
+        }
+    }
+}

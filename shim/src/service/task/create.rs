@@ -1,0 +1,144 @@
+//! Create: the container, with its init waiting to be started.
+
+use std::sync::Arc;
+
+use berth_proto::containerd::events::{TaskCreate, TaskIo};
+use berth_proto::containerd::runc::v1::Options;
+use berth_proto::containerd::task::v3::{CreateTaskRequest, CreateTaskResponse};
+use berth_types::spec::{self, Spec};
+use berth_types::{Error, Result, ResultExt};
+use prost::{Message, Name};
+use prost_types::Any;
+
+use super::Shim;
+use crate::container::{Container, CreateRequest};
+use crate::service::process::{Phase, Process, Step};
+use crate::service::stdio::{Names, Owner};
+
+impl Shim {
+    /// # Errors
+    /// AlreadyExists when there is a container; else those of [`Container::create`].
+    pub(super) async fn create(
+        self: &Arc<Self>,
+        request: CreateTaskRequest,
+    ) -> Result<CreateTaskResponse> {
+        self.check_id(&request.id)?;
+        if !request.checkpoint.is_empty() {
+            return Err(Error::unimplemented("this shim restores no checkpoints"));
+        }
+        let process = self.admit(&request)?;
+        let step = process.begin(Phase::Added)?;
+        match self.create_container(&request, &process, &step).await {
+            Ok(pid) => {
+                self.events.push("/tasks/create", &created(request, pid));
+                let exit = step.done(Phase::Created);
+                self.announce_held(&process, exit).await;
+                Ok(CreateTaskResponse { pid: pid as u32 })
+            }
+            Err(error) => {
+                self.lock().remove("");
+                Err(error)
+            }
+        }
+    }
+
+    /// Makes the init known, so that no second Create succeeds.
+    fn admit(&self, request: &CreateTaskRequest) -> Result<Arc<Process>> {
+        let names = Names {
+            terminal: request.terminal,
+            stdin: request.stdin.clone(),
+            stdout: request.stdout.clone(),
+            stderr: request.stderr.clone(),
+        };
+        let process = Arc::new(Process::new("", names, None)?);
+        let mut processes = self.lock();
+        if !processes.is_empty() {
+            return Err(Error::already_exists(format!("container {:?} exists", self.id)));
+        }
+        processes.insert(String::new(), process.clone());
+        Ok(process)
+    }
+
+    async fn create_container(
+        self: &Arc<Self>,
+        request: &CreateTaskRequest,
+        process: &Arc<Process>,
+        step: &Step<'_>,
+    ) -> Result<i32> {
+        let options = options(request.options.as_ref())?;
+        let spec = self.read_spec()?;
+        let owner = Owner { uid: options.io_uid, gid: options.io_gid };
+        let (io, ends) = process.streams.open(owner)?;
+        let mut slot = self.container.write().await;
+        let _expecting = self.reaper.expect();
+        let mut container = Container::create(CreateRequest {
+            id: self.id.clone(),
+            bundle: self.bundle.clone(),
+            rootfs: request.rootfs.iter().map(mount).collect(),
+            spec,
+            io,
+            no_new_keyring: options.no_new_keyring,
+        })
+        .await?;
+        let terminal = container.take_terminal();
+        let init = container.init();
+        let pid = init.pid;
+        let begun = step.born(pid, &init.pidfd).and_then(|()| {
+            if let Some(exit) = self.reaper.claim(pid, &init.pidfd, process) {
+                step.hold(exit);
+            }
+            process.streams.connect(ends, terminal)
+        });
+        if let Err(error) = begun {
+            container.destroy().await?;
+            return Err(error);
+        }
+        self.watch_memory(container.cgroup());
+        *slot = Some(container);
+        Ok(pid)
+    }
+
+    fn read_spec(&self) -> Result<Spec> {
+        let path = self.bundle.join("config.json");
+        let what = || format!("read {}", path.display());
+        let text = std::fs::read(&path).context(what)?;
+        serde_json::from_slice(&text)
+            .map_err(|error| Error::invalid_argument(error.to_string()))
+            .context(what)
+    }
+}
+
+fn created(request: CreateTaskRequest, pid: i32) -> TaskCreate {
+    TaskCreate {
+        container_id: request.id,
+        bundle: request.bundle,
+        rootfs: request.rootfs,
+        io: Some(TaskIo {
+            stdin: request.stdin,
+            stdout: request.stdout,
+            stderr: request.stderr,
+            terminal: request.terminal,
+        }),
+        checkpoint: request.checkpoint,
+        pid: pid as u32,
+    }
+}
+
+/// runc's options, which clients of its shim send; what has no meaning here is passed over.
+fn options(any: Option<&Any>) -> Result<Options> {
+    let Some(any) = any.filter(|any| any.type_url.ends_with(&Options::full_name())) else {
+        return Ok(Options::default());
+    };
+    Options::decode(&*any.value)
+        .map_err(|error| Error::invalid_argument(format!("runtime options: {error}")))
+}
+
+fn mount(mount: &berth_proto::containerd::types::Mount) -> spec::Mount {
+    spec::Mount {
+        destination: mount.target.clone(),
+        kind: Some(mount.r#type.clone()),
+        source: Some(mount.source.clone()),
+        options: mount.options.clone(),
+        ..Default::default()
+    }
+}

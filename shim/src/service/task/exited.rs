@@ -1,0 +1,57 @@
+//! The end of a process: recorded on disk, then told to who waits, then to the daemon.
+
+use std::sync::Arc;
+
+use berth_proto::containerd::events::TaskExit;
+
+use super::Shim;
+use crate::service::exit::{self, Exit};
+use crate::service::process::Process;
+
+impl Shim {
+    /// The reaper has the exit of `process`.
+    pub(crate) async fn process_ended(&self, process: Arc<Process>, exit: Exit) {
+        if process.ended(exit) {
+            self.announce(&process, exit).await;
+        }
+    }
+
+    /// Announces an exit that came while a step was under way.
+    pub(super) async fn announce_held(&self, process: &Arc<Process>, exit: Option<Exit>) {
+        if let Some(exit) = exit {
+            self.announce(process, exit).await;
+        }
+    }
+
+    async fn announce(&self, process: &Arc<Process>, exit: Exit) {
+        process.streams.process_ended().await;
+        if process.is_init() {
+            self.report_memory().await;
+            self.end_the_rest().await;
+            let response = exit.response(process.pid());
+            if let Err(error) = exit::record(&self.bundle, &response) {
+                tracing::error!("an exit is only kept in memory: {error}");
+            }
+        }
+        process.stop(exit);
+        let id = if process.is_init() { &self.id } else { &process.exec_id };
+        let event = TaskExit {
+            container_id: self.id.clone(),
+            id: id.clone(),
+            pid: process.pid() as u32,
+            exit_status: exit.status,
+            exited_at: exit.timestamp(),
+        };
+        self.events.push("/tasks/exit", &event);
+    }
+
+    /// Without its init a container is over. The kernel sees to that in a pidns of its own; in a
+    /// shared one its other processes are left.
+    async fn end_the_rest(&self) {
+        if let Some(container) = &*self.container.read().await
+            && let Err(error) = container.cgroup().kill_all()
+        {
+            tracing::warn!("processes may be left of a container without an init: {error}");
+        }
+    }
+}

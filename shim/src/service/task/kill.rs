@@ -1,0 +1,57 @@
+//! Kill: sends a signal to a process, or to all of the container.
+
+use berth_proto::containerd::task::v3::KillRequest;
+use berth_sys::cgroup::Cgroup;
+use berth_types::{Error, Result, ResultExt};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open};
+
+use std::os::fd::AsFd;
+
+use super::Shim;
+use crate::service::process::{Phase, Process};
+
+impl Shim {
+    /// # Errors
+    /// NotFound without such a process and when it has ended, FailedPrecondition when it isn't
+    /// started, InvalidArgument for a number that is no signal.
+    pub(super) async fn kill(&self, request: KillRequest) -> Result<()> {
+        let process = self.process(&request.id, &request.exec_id)?;
+        let signal = i32::try_from(request.signal)
+            .ok()
+            .filter(|signal| (0..=64).contains(signal))
+            .ok_or_else(|| Error::invalid_argument(format!("{} is no signal", request.signal)))?;
+        if request.all {
+            return self.with_cgroup(&request.id, |cgroup| kill_all(cgroup, signal)).await;
+        }
+        process.signal(signal)?;
+        if signal == Signal::KILL.as_raw() && process.is_init() {
+            self.let_die(&request.id, &process).await?;
+        }
+        Ok(())
+    }
+
+    /// A frozen process is killed only once it thaws.
+    async fn let_die(&self, id: &str, process: &Process) -> Result<()> {
+        if process.phase() != Phase::Running {
+            return Ok(());
+        }
+        let thaw = |cgroup: &Cgroup| if cgroup.is_frozen()? { cgroup.thaw() } else { Ok(()) };
+        self.with_cgroup(id, thaw).await
+    }
+}
+
+fn kill_all(cgroup: &Cgroup, signal: i32) -> Result<()> {
+    if signal == Signal::KILL.as_raw() {
+        return cgroup.kill_all().map(drop);
+    }
+    for pid in cgroup.pids()? {
+        let Some(pid) = Pid::from_raw(pid) else { continue };
+        // A process that has ended since needs no signal.
+        let Ok(pidfd) = pidfd_open(pid, PidfdFlags::empty()) else { continue };
+        match berth_sys::pidfd::send_signal(pidfd.as_fd(), signal) {
+            Err(error) if error.raw_os_error() == Some(rustix::io::Errno::SRCH.raw_os_error()) => {}
+            other => other.context(|| format!("send signal {signal} to process {pid:?}"))?,
+        }
+    }
+    Ok(())
+}
