@@ -43,12 +43,13 @@ async fn serve_socket(flags: &Flags) -> Result<()> {
     let shim = Arc::new(Shim::new(flags.namespace.clone(), flags.id.clone(), bundle(flags)?));
     let service = Server::new(Arc::new(Service(shim.clone())));
     let address = events_address(flags);
+    let mut forwarding = std::pin::pin!(shim.events.run(&address));
     tokio::select! {
         outcome = service.serve(&listener) => outcome?,
         outcome = shim.reaper.run(children, async |process, exit| {
             shim.process_ended(process, exit).await;
         }) => outcome?,
-        () = shim.events.run(&address) => {}
+        () = &mut forwarding => {}
         () = shim.shutdown.notified() => {}
     }
     // The connections are served on by tasks of their own until the runtime ends.
@@ -58,7 +59,7 @@ async fn serve_socket(flags: &Flags) -> Result<()> {
     }
     let last_events = async {
         tokio::select! {
-            () = shim.events.run(&address) => {}
+            () = forwarding => {}
             () = shim.events.flushed() => {}
         }
     };
