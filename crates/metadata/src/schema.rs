@@ -63,7 +63,7 @@ pub(crate) fn next_number(transaction: &WriteTransaction) -> Result<u64> {
 
 #[cfg(test)]
 mod tests {
-    use berth_snapshotter::{Overlay, PrepareOptions, Snapshotter};
+    use berth_snapshotter::{CommitOptions, Overlay, PrepareOptions, Snapshotter};
     use berth_store::redb::TableHandle;
 
     use super::*;
@@ -75,6 +75,8 @@ mod tests {
         create(&store).await.unwrap();
         let overlay = Overlay::open(&directory.path().join("overlay"), store.clone()).unwrap();
         overlay.prepare("a/b", "", PrepareOptions::default()).await.unwrap();
+        overlay.commit("a/c", "a/b", CommitOptions::default()).await.unwrap();
+        overlay.view("a/d", "a/c", PrepareOptions::default()).await.unwrap();
         let names: Vec<String> = store
             .read(|transaction| {
                 Ok(transaction.list_tables().db()?.map(|table| table.name().to_owned()).collect())
