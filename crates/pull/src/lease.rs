@@ -1,0 +1,110 @@
+//! The lease that keeps what an operation fetches until a record does.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use berth_metadata::{Metadata, Scope};
+use berth_proto::containerd::services::leases::v1::Lease;
+use berth_store::Durability;
+use berth_types::labels::GC_EXPIRE;
+use berth_types::{Digest, Error, Kind, Result};
+
+/// Names what an operation is about on its lease, to find what earlier tries left.
+const PURPOSE: &str = "berth.io/pull";
+/// How long what an interrupted operation fetched is kept.
+const LIFETIME: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// The leases of operations that go on in this process; others with a purpose are leftovers.
+#[derive(Default)]
+pub(crate) struct Leases(Mutex<HashSet<String>>);
+
+impl Leases {
+    /// Does `work` with a lease. When it succeeds, leftovers of earlier tries go as well. When it
+    /// fails, the lease stays if the failure may pass, so that the next try finds what there is.
+    pub(crate) async fn with<T, F>(
+        &self,
+        metadata: &Metadata,
+        namespace: &str,
+        purpose: &str,
+        work: impl FnOnce(Scope) -> F,
+    ) -> Result<T>
+    where
+        F: Future<Output = Result<T>>,
+    {
+        let purpose = Digest::of(purpose.as_bytes()).to_string();
+        let random = getrandom::u64()
+            .map_err(|e| Error::internal(format!("no random numbers for a lease: {e}")))?;
+        let id = format!("pull-{random:016x}");
+        // What is lost with the machine's power was not acknowledged: the image record is written
+        // last, and synced.
+        let plain = metadata.scope(namespace, None)?.with_durability(Durability::Buffered);
+        let live = self.enter(&id);
+        plain.leases().create(lease(&id, &purpose)).await?;
+        let leased = metadata.scope(namespace, Some(&id))?.with_durability(Durability::Buffered);
+        let result = work(leased).await;
+        drop(live);
+        match &result {
+            Ok(_) => self.remove_all(&plain, &purpose).await,
+            Err(error) if may_pass(error) => {}
+            Err(_) => remove(&plain, &id).await,
+        }
+        result
+    }
+
+    fn enter(&self, id: &str) -> Live<'_> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(id.to_owned());
+        Live { leases: self, id: id.to_owned() }
+    }
+
+    async fn remove_all(&self, scope: &Scope, purpose: &str) {
+        let filter = format!("labels.{PURPOSE:?}=={purpose}");
+        let found = match scope.leases().list(&[filter]) {
+            Ok(found) => found,
+            Err(error) => return tracing::warn!(%error, "leases can't be listed"),
+        };
+        for lease in found {
+            let is_live = self.0.lock().unwrap_or_else(PoisonError::into_inner).contains(&lease.id);
+            if !is_live {
+                remove(scope, &lease.id).await;
+            }
+        }
+    }
+}
+
+/// An operation going on.
+struct Live<'a> {
+    leases: &'a Leases,
+    id: String,
+}
+
+impl Drop for Live<'_> {
+    fn drop(&mut self) {
+        self.leases.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.id);
+    }
+}
+
+fn lease(id: &str, purpose: &str) -> Lease {
+    let expires = jiff::Timestamp::now().saturating_add(jiff::SignedDuration::try_from(LIFETIME).unwrap_or_default());
+    let expires = expires.map(|at| at.to_string()).unwrap_or_default();
+    let labels = HashMap::from([
+        (GC_EXPIRE.to_owned(), expires),
+        (PURPOSE.to_owned(), purpose.to_owned()),
+    ]);
+    Lease { id: id.to_owned(), labels, ..Default::default() }
+}
+
+/// Whether a failure may pass by itself.
+pub(crate) fn may_pass(error: &Error) -> bool {
+    matches!(error.kind(), Kind::Unavailable | Kind::Cancelled | Kind::DeadlineExceeded)
+}
+
+/// A lease that can't be removed ends by itself.
+async fn remove(scope: &Scope, id: &str) {
+    match scope.leases().delete(id).await {
+        Err(error) if error.kind() != Kind::NotFound => {
+            tracing::warn!(%error, lease = id, "a lease can't be deleted, it will expire");
+        }
+        _ => {}
+    }
+}

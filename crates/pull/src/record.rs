@@ -1,0 +1,103 @@
+//! What is written about an image: labels on its blobs, and the record that names it.
+
+use std::collections::HashMap;
+
+use berth_metadata::Scope;
+use berth_proto::containerd::services::content::v1::Info;
+use berth_proto::containerd::services::images::v1::Image;
+use berth_proto::containerd::types;
+use berth_types::image::Descriptor;
+use berth_types::labels::{DISTRIBUTION_SOURCE, GC_REF_CONTENT, GC_REF_SNAPSHOT};
+use berth_types::{Digest, Error, Kind, Result};
+
+/// Labels of a blob that its row gets when it is made.
+pub(crate) type BlobLabels = HashMap<String, String>;
+
+/// The label that says where a blob came from.
+pub(crate) fn source(domain: &str, path: &str) -> (String, String) {
+    (format!("{DISTRIBUTION_SOURCE}/{domain}"), path.to_owned())
+}
+
+/// The label by which an index keeps its entry number `position`.
+pub(crate) fn keeps_manifest(position: usize, digest: &Digest) -> (String, String) {
+    (format!("{GC_REF_CONTENT}.m.{position}"), digest.to_string())
+}
+
+/// The labels by which a manifest keeps its config and layers.
+pub(crate) fn keeps_parts<'a>(
+    config: &Digest,
+    layers: impl Iterator<Item = &'a Digest>,
+) -> BlobLabels {
+    let config = (format!("{GC_REF_CONTENT}.config"), config.to_string());
+    let layers = layers
+        .enumerate()
+        .map(|(position, digest)| (format!("{GC_REF_CONTENT}.l.{position}"), digest.to_string()));
+    layers.chain([config]).collect()
+}
+
+/// The label by which a config keeps the snapshot of its layers.
+pub(crate) fn keeps_snapshot(snapshotter: &str, chain_id: &Digest) -> (String, String) {
+    (format!("{GC_REF_SNAPSHOT}.{snapshotter}"), chain_id.to_string())
+}
+
+/// Sets labels of a blob that it doesn't have yet. Sources are added to those that are there.
+pub(crate) async fn label(scope: &Scope, digest: &Digest, labels: BlobLabels) -> Result<()> {
+    let mut info = scope.content().info(digest)?;
+    let mut changed = Vec::new();
+    for (key, value) in labels {
+        let old = info.labels.get(&key).map(String::as_str).unwrap_or_default();
+        let new = if key.starts_with(DISTRIBUTION_SOURCE) { joined(old, &value) } else { value };
+        if new != old {
+            changed.push(format!("labels.{key}"));
+            info.labels.insert(key, new);
+        }
+    }
+    if !changed.is_empty() {
+        let with = Info { digest: digest.to_string(), labels: info.labels, ..Default::default() };
+        scope.content().update(with, changed).await?;
+    }
+    Ok(())
+}
+
+/// A comma-separated list with `path` in it.
+fn joined(list: &str, path: &str) -> String {
+    match list {
+        "" => path.to_owned(),
+        list if list.split(',').any(|known| known == path) => list.to_owned(),
+        list => format!("{list},{path}"),
+    }
+}
+
+/// Names `target`: makes the image, or lets the one of this name point there.
+pub(crate) async fn name(scope: &Scope, name: &str, target: &Descriptor) -> Result<Image> {
+    let size = i64::try_from(target.size)
+        .map_err(|_| Error::invalid_argument(format!("image {name} is larger than any disk")))?;
+    let image = Image {
+        name: name.to_owned(),
+        target: Some(types::Descriptor {
+            media_type: target.media_type.clone(),
+            digest: target.digest.to_string(),
+            size,
+            annotations: target.annotations.clone().into_iter().collect(),
+        }),
+        ..Default::default()
+    };
+    match scope.images().create(image.clone()).await {
+        Err(error) if error.kind() == Kind::AlreadyExists => {
+            scope.images().update(image, vec!["target".to_owned()]).await
+        }
+        result => result,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sources_add_up() {
+        assert_eq!(joined("", "a/b"), "a/b");
+        assert_eq!(joined("a/b", "a/b"), "a/b");
+        assert_eq!(joined("a/b", "a"), "a/b,a");
+    }
+}

@@ -1,0 +1,79 @@
+//! An image as its documents describe it, chosen for a platform.
+
+use berth_metadata::Scope;
+use berth_types::image::{Descriptor, ImageConfig, Manifest, media_type};
+use berth_types::{Digest, Error, Platform, Result};
+
+use crate::session::Session;
+
+/// One image for one platform.
+#[derive(Clone, Debug)]
+pub struct Resolved {
+    /// Its manifest.
+    pub manifest: Descriptor,
+    /// Its configuration's blob, whose digest is Docker's image id.
+    pub config: Descriptor,
+    /// Its layers, lowest first.
+    pub layers: Vec<Layer>,
+    /// Its configuration.
+    pub image: ImageConfig,
+}
+
+/// A layer of an image.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Layer {
+    /// The blob.
+    pub blob: Descriptor,
+    /// The digest of the uncompressed blob.
+    pub diff_id: Digest,
+    /// The name of the tree that this layer and those below it make: the key of its snapshot.
+    pub chain_id: Digest,
+}
+
+impl Resolved {
+    /// The key of the snapshot that has all layers; `None` for an image without layers.
+    pub fn chain_id(&self) -> Option<&Digest> {
+        self.layers.last().map(|layer| &layer.chain_id)
+    }
+
+    pub(crate) fn new(
+        described: &Descriptor,
+        manifest: Manifest,
+        image: ImageConfig,
+    ) -> Result<Self> {
+        let diff_ids = &image.rootfs.diff_ids;
+        if diff_ids.len() != manifest.layers.len() {
+            return Err(Error::invalid_argument(format!(
+                "image manifest {} has {} layers, but its config has {}",
+                described.digest,
+                manifest.layers.len(),
+                diff_ids.len()
+            )));
+        }
+        if let Some(layer) = manifest.layers.iter().find(|l| !media_type::is_layer(&l.media_type)) {
+            return Err(Error::unimplemented(format!(
+                "layer {} has media type {:?}, which can't be unpacked",
+                layer.digest, layer.media_type
+            )));
+        }
+        let names = diff_ids.iter().cloned().zip(image.rootfs.chain_ids());
+        let layers = manifest
+            .layers
+            .into_iter()
+            .zip(names)
+            .map(|(blob, (diff_id, chain_id))| Layer { blob, diff_id, chain_id })
+            .collect();
+        Ok(Self { manifest: described.clone(), config: manifest.config, layers, image })
+    }
+}
+
+/// Reads the image at `target` from content that is there. Blocks for the short time that reading
+/// three small files takes.
+///
+/// # Errors
+/// [`Kind::NotFound`](berth_types::Kind::NotFound) when content is missing or there is nothing for
+/// `platform`; [`Kind::InvalidArgument`](berth_types::Kind::InvalidArgument) when the documents
+/// are malformed.
+pub async fn read(scope: &Scope, target: &Descriptor, platform: &Platform) -> Result<Resolved> {
+    Session::choose(&crate::session::Stored(scope), target, platform).await
+}

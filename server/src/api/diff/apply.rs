@@ -1,0 +1,63 @@
+//! A layer into a snapshot.
+
+use std::os::fd::{AsFd, OwnedFd};
+
+use berth_archive::{Decompress, Options, Whiteouts, fix_implicit_parents};
+use berth_content::Reader;
+use berth_metadata::Scope;
+use berth_proto::containerd::services::diff::v1::ApplyRequest;
+use berth_proto::containerd::types::Descriptor;
+use berth_types::image::media_type;
+use berth_types::{Error, Result, ResultExt};
+
+use super::tree::{self, Tree};
+
+/// Applies a layer's blob to the tree of the mounts; returns what the uncompressed layer is.
+///
+/// # Errors
+/// `InvalidArgument` for a malformed layer and for mounts that nothing can be written to,
+/// `Unimplemented` for media types and mounts that are not known, `NotFound` without the blob.
+pub(super) async fn apply(scope: &Scope, request: ApplyRequest) -> Result<Descriptor> {
+    let ApplyRequest { diff, mounts, sync_fs, .. } = request;
+    let layer = diff.unwrap_or_default();
+    if !media_type::is_layer(&layer.media_type) {
+        return Err(Error::unimplemented(format!(
+            "media type {:?} is no layer that can be applied",
+            layer.media_type
+        )));
+    }
+    let tree = Tree::of(&mounts)?.unwrap_or_else(Tree::nothing);
+    let reader = scope.content().reader(&layer.digest.parse()?)?;
+    let applied = tokio::task::spawn_blocking(move || write(reader, &tree, sync_fs)).await;
+    applied
+        .map_err(|error| Error::internal(format!("applying died: {error}")))?
+        .context(|| format!("apply layer {}", layer.digest))
+}
+
+/// Writes the layer to the tree's upper directory.
+fn write(reader: Reader, tree: &Tree, sync: bool) -> Result<Descriptor> {
+    let upper = tree.upper.as_deref().ok_or_else(|| {
+        Error::invalid_argument("the mounts are read-only: give those of an active snapshot")
+    })?;
+    let upper = tree::open(upper)?;
+    // Above other layers a removal must hide what is there, alone it has nothing to hide.
+    let whiteouts = if tree.lowers.is_empty() { Whiteouts::Remove } else { Whiteouts::Overlay };
+    let options = Options { whiteouts, ..Options::default() };
+    let stream = Decompress::new(reader.file)?;
+    let applied = berth_archive::apply(stream, upper.as_fd(), &options)?;
+    if !tree.lowers.is_empty() {
+        let lowers: Vec<OwnedFd> =
+            tree.lowers.iter().map(|lower| tree::open(lower)).collect::<Result<_>>()?;
+        let lowers: Vec<_> = lowers.iter().map(AsFd::as_fd).collect();
+        fix_implicit_parents(upper.as_fd(), &lowers, &applied.implicit)?;
+    }
+    if sync {
+        tree::sync(upper)?;
+    }
+    Ok(Descriptor {
+        media_type: media_type::OCI_LAYER.to_owned(),
+        digest: applied.diff_id.to_string(),
+        size: i64::try_from(applied.size).unwrap_or(i64::MAX),
+        ..Descriptor::default()
+    })
+}

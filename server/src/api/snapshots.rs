@@ -1,0 +1,210 @@
+//! `containerd.services.snapshots.v1.Snapshots`.
+
+use std::collections::HashMap;
+
+use tokio_stream::Iter;
+use tonic::{Request, Response, Status};
+
+use berth_proto::containerd::events::{SnapshotCommit, SnapshotPrepare, SnapshotRemove};
+use berth_proto::containerd::services::snapshots::v1::{
+    CleanupRequest, CommitSnapshotRequest, Info, Kind, ListSnapshotsRequest, ListSnapshotsResponse,
+    MountsRequest, MountsResponse, PrepareSnapshotRequest, PrepareSnapshotResponse,
+    RemoveSnapshotRequest, StatSnapshotRequest, StatSnapshotResponse, UpdateSnapshotRequest,
+    UpdateSnapshotResponse, UsageRequest, UsageResponse, ViewSnapshotRequest, ViewSnapshotResponse,
+    snapshots_server,
+};
+use berth_proto::containerd::types::Mount;
+use berth_snapshotter::{self as snapshotter, CommitOptions};
+use berth_types::labels::Labels;
+
+use super::backend::Backend;
+use super::status::status;
+
+/// The snapshotter of calls that name none.
+const DEFAULT: &str = "overlayfs";
+
+/// Records in one message of a list.
+const BATCH: usize = 100;
+
+/// Filesystem trees of images and containers.
+pub(crate) struct Snapshots(pub(crate) Backend);
+
+#[tonic::async_trait]
+impl snapshots_server::Snapshots for Snapshots {
+    type ListStream = Iter<std::vec::IntoIter<Result<ListSnapshotsResponse, Status>>>;
+
+    async fn prepare(
+        &self,
+        request: Request<PrepareSnapshotRequest>,
+    ) -> Result<Response<PrepareSnapshotResponse>, Status> {
+        let (metadata, _, request) = request.into_parts();
+        let PrepareSnapshotRequest { snapshotter, key, parent, labels } = request;
+        let snapshotter = named(snapshotter);
+        let mounts = self.0.change(&metadata, |backend, scope| async move {
+            let snapshots = scope.snapshots(&snapshotter)?;
+            let mounts = snapshots.prepare(&key, &parent, sorted(labels)).await?;
+            let event = SnapshotPrepare { key, parent, snapshotter };
+            backend.publish(scope.namespace(), "/snapshot/prepare", &event);
+            Ok(mounts)
+        });
+        Ok(Response::new(PrepareSnapshotResponse { mounts: to_wire(mounts.await?) }))
+    }
+
+    async fn view(
+        &self,
+        request: Request<ViewSnapshotRequest>,
+    ) -> Result<Response<ViewSnapshotResponse>, Status> {
+        let (metadata, _, request) = request.into_parts();
+        let ViewSnapshotRequest { snapshotter, key, parent, labels } = request;
+        let mounts = self.0.change(&metadata, |_, scope| async move {
+            let snapshots = scope.snapshots(&named(snapshotter))?;
+            snapshots.view(&key, &parent, sorted(labels)).await
+        });
+        Ok(Response::new(ViewSnapshotResponse { mounts: to_wire(mounts.await?) }))
+    }
+
+    async fn mounts(
+        &self,
+        request: Request<MountsRequest>,
+    ) -> Result<Response<MountsResponse>, Status> {
+        let scope = self.0.scope(request.metadata())?;
+        let MountsRequest { snapshotter, key } = request.into_inner();
+        let snapshots = scope.snapshots(&named(snapshotter)).map_err(status)?;
+        let mounts = snapshots.mounts(&key).await.map_err(status)?;
+        Ok(Response::new(MountsResponse { mounts: to_wire(mounts) }))
+    }
+
+    async fn commit(
+        &self,
+        request: Request<CommitSnapshotRequest>,
+    ) -> Result<Response<()>, Status> {
+        let (metadata, _, request) = request.into_parts();
+        let CommitSnapshotRequest { snapshotter, name, key, labels } = request;
+        let snapshotter = named(snapshotter);
+        let committed = self.0.change(&metadata, |backend, scope| async move {
+            let snapshots = scope.snapshots(&snapshotter)?;
+            let options = CommitOptions { labels: sorted(labels), ..CommitOptions::default() };
+            snapshots.commit(&name, &key, options).await?;
+            let event = SnapshotCommit { key, name, snapshotter };
+            backend.publish(scope.namespace(), "/snapshot/commit", &event);
+            Ok(())
+        });
+        committed.await.map(Response::new)
+    }
+
+    async fn remove(
+        &self,
+        request: Request<RemoveSnapshotRequest>,
+    ) -> Result<Response<()>, Status> {
+        let (metadata, _, RemoveSnapshotRequest { snapshotter, key }) = request.into_parts();
+        let snapshotter = named(snapshotter);
+        let removed = self.0.change(&metadata, |backend, scope| async move {
+            scope.snapshots(&snapshotter)?.remove(&key).await?;
+            let event = SnapshotRemove { key, snapshotter };
+            backend.publish(scope.namespace(), "/snapshot/remove", &event);
+            Ok(())
+        });
+        removed.await.map(Response::new)
+    }
+
+    async fn stat(
+        &self,
+        request: Request<StatSnapshotRequest>,
+    ) -> Result<Response<StatSnapshotResponse>, Status> {
+        let scope = self.0.scope(request.metadata())?;
+        let StatSnapshotRequest { snapshotter, key } = request.into_inner();
+        let snapshots = scope.snapshots(&named(snapshotter)).map_err(status)?;
+        let found = snapshots.stat(&key).await.map_err(status)?;
+        Ok(Response::new(StatSnapshotResponse { info: Some(info(found)) }))
+    }
+
+    async fn update(
+        &self,
+        request: Request<UpdateSnapshotRequest>,
+    ) -> Result<Response<UpdateSnapshotResponse>, Status> {
+        let (metadata, _, request) = request.into_parts();
+        let UpdateSnapshotRequest { snapshotter, info: changed, update_mask } = request;
+        let Info { name, labels, .. } = changed.unwrap_or_default();
+        let paths = update_mask.unwrap_or_default().paths;
+        let updated = self.0.change(&metadata, |_, scope| async move {
+            let snapshots = scope.snapshots(&named(snapshotter))?;
+            snapshots.update(&name, sorted(labels), paths).await
+        });
+        Ok(Response::new(UpdateSnapshotResponse { info: Some(info(updated.await?)) }))
+    }
+
+    async fn list(
+        &self,
+        request: Request<ListSnapshotsRequest>,
+    ) -> Result<Response<Self::ListStream>, Status> {
+        let scope = self.0.scope(request.metadata())?;
+        let ListSnapshotsRequest { snapshotter, filters } = request.into_inner();
+        let snapshots = scope.snapshots(&named(snapshotter)).map_err(status)?;
+        let found = snapshots.list(&filters).await.map_err(status)?;
+        let infos: Vec<Info> = found.into_iter().map(info).collect();
+        let messages: Vec<_> = infos
+            .chunks(BATCH)
+            .map(|batch| Ok(ListSnapshotsResponse { info: batch.to_vec() }))
+            .collect();
+        Ok(Response::new(tokio_stream::iter(messages)))
+    }
+
+    async fn usage(
+        &self,
+        request: Request<UsageRequest>,
+    ) -> Result<Response<UsageResponse>, Status> {
+        let scope = self.0.scope(request.metadata())?;
+        let UsageRequest { snapshotter, key } = request.into_inner();
+        let snapshots = scope.snapshots(&named(snapshotter)).map_err(status)?;
+        let usage = snapshots.usage(&key).await.map_err(status)?;
+        let number = |count| i64::try_from(count).unwrap_or(i64::MAX);
+        let (size, inodes) = (number(usage.size), number(usage.inodes));
+        Ok(Response::new(UsageResponse { size, inodes }))
+    }
+
+    async fn cleanup(&self, request: Request<CleanupRequest>) -> Result<Response<()>, Status> {
+        let (metadata, _, CleanupRequest { snapshotter }) = request.into_parts();
+        let cleaned = self.0.change(&metadata, |_, scope| async move {
+            scope.snapshots(&named(snapshotter))?.cleanup().await
+        });
+        cleaned.await.map(Response::new)
+    }
+}
+
+/// The snapshotter that a call means.
+fn named(snapshotter: String) -> String {
+    if snapshotter.is_empty() { DEFAULT.to_owned() } else { snapshotter }
+}
+
+/// Labels of the wire as the snapshotter takes them.
+fn sorted(labels: HashMap<String, String>) -> Labels {
+    labels.into_iter().collect()
+}
+
+/// Mounts as the wire has them.
+fn to_wire(mounts: Vec<snapshotter::Mount>) -> Vec<Mount> {
+    let mount = |snapshotter::Mount { kind, source, options }| Mount {
+        r#type: kind,
+        source,
+        target: String::new(),
+        options,
+    };
+    mounts.into_iter().map(mount).collect()
+}
+
+/// A record as the wire has it.
+fn info(found: snapshotter::Info) -> Info {
+    let kind = match found.kind {
+        snapshotter::Kind::View => Kind::View,
+        snapshotter::Kind::Active => Kind::Active,
+        snapshotter::Kind::Committed => Kind::Committed,
+    };
+    Info {
+        name: found.key,
+        parent: found.parent,
+        kind: kind.into(),
+        created_at: Some(found.created.into()),
+        updated_at: Some(found.updated.into()),
+        labels: found.labels.into_iter().collect(),
+    }
+}
