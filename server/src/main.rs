@@ -6,6 +6,7 @@
 mod api;
 mod args;
 mod boot;
+mod collect;
 mod config;
 mod embedded;
 mod listen;

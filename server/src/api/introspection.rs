@@ -27,7 +27,7 @@ type Part = (&'static str, &'static str, &'static [&'static str]);
 const PARTS: &[Part] = &[
     ("io.containerd.content.v1", "content", &[]),
     ("io.containerd.metadata.v1", "redb", &[]),
-    ("io.containerd.snapshotter.v1", "overlayfs", &["rebase"]),
+    ("io.containerd.snapshotter.v1", "overlayfs", &[]),
     ("io.containerd.differ.v1", "walking", &[]),
     ("io.containerd.event.v1", "exchange", &[]),
     ("io.containerd.gc.v1", "scheduler", &[]),

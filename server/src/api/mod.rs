@@ -3,7 +3,15 @@
 //! This is the edge: here messages become nouns, errors become statuses (`status.rs`) and the
 //! tenant is read from the metadata (`tenant.rs`). The work itself is in the crates below.
 
+mod backend;
+mod containers;
+mod content;
+mod diff;
+mod images;
 mod introspection;
+mod leases;
+mod namespaces;
+mod snapshots;
 mod status;
 mod tenant;
 mod version;
@@ -17,7 +25,15 @@ use berth_proto::containerd::services;
 use berth_types::{Error, Result};
 
 use crate::config::Config;
+pub(crate) use backend::Backend;
+use containers::Containers;
+use content::Content;
+use diff::Diff;
+use images::Images;
 use introspection::Introspection;
+use leases::Leases;
+use namespaces::Namespaces;
+use snapshots::Snapshots;
 use version::Version;
 
 /// Bytes that a client may have under way in one stream and on one connection: content is written
@@ -26,11 +42,11 @@ const WINDOW: u32 = 4 << 20;
 /// Bytes of one HTTP/2 frame: larger ones save calls on bulk data.
 const FRAME: u32 = 256 << 10;
 
-/// All services. Those that move data or unbounded lists get the configured message limits.
+/// All services, with the configured message limits.
 ///
 /// # Errors
 /// When the service definitions can't be read, which a test would have found.
-pub(crate) fn routes(config: &Config) -> Result<Routes> {
+pub(crate) fn routes(config: &Config, backend: &Backend) -> Result<Routes> {
     let mut routes = Routes::builder();
     macro_rules! serve {
         ($server:path, $service:expr) => {{
@@ -47,6 +63,18 @@ pub(crate) fn routes(config: &Config) -> Result<Routes> {
         services::introspection::v1::introspection_server::IntrospectionServer,
         Introspection::load(&config.root)?
     );
+    macro_rules! over_backend {
+        ($server:path, $service:ident) => {
+            serve!($server, $service(backend.clone()))
+        };
+    }
+    over_backend!(services::namespaces::v1::namespaces_server::NamespacesServer, Namespaces);
+    over_backend!(services::images::v1::images_server::ImagesServer, Images);
+    over_backend!(services::containers::v1::containers_server::ContainersServer, Containers);
+    over_backend!(services::content::v1::content_server::ContentServer, Content);
+    over_backend!(services::snapshots::v1::snapshots_server::SnapshotsServer, Snapshots);
+    over_backend!(services::diff::v1::diff_server::DiffServer, Diff);
+    over_backend!(services::leases::v1::leases_server::LeasesServer, Leases);
     let (health, health_service) = tonic_health::server::health_reporter();
     drop(health);
     routes.add_service(health_service);
