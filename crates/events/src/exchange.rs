@@ -3,11 +3,13 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
+use berth_types::filter::Filter;
 use berth_types::{Error, Result, id};
 use prost::{Message, Name};
 use prost_types::Any;
 
 use crate::queue::Queue;
+use crate::view::View;
 use crate::{Envelope, topic};
 
 /// The exchange of one daemon. Clones are the same exchange.
@@ -17,6 +19,7 @@ pub struct Exchange {
 }
 
 struct Subscriber {
+    filter: Filter,
     queue: Arc<Queue>,
 }
 
@@ -71,22 +74,22 @@ impl Exchange {
         let envelope = Arc::new(envelope);
         // One lock over the whole round: all subscribers see the events in the same order.
         for subscriber in self.lock().iter() {
-            subscriber.queue.push(&envelope, size);
+            if subscriber.filter.matches(&View(&envelope)) {
+                subscriber.queue.push(&envelope, size);
+            }
         }
         Ok(())
     }
 
     /// Subscribes to the events from now on that match any of `filters`, or to all when there are
-    /// none.
+    /// none. Filters know `namespace`, `topic`, and `event.FIELD` of containerd's own events.
     ///
     /// # Errors
     /// `InvalidArgument` for a filter that does not parse.
     pub fn subscribe(&self, filters: &[String]) -> Result<Subscription> {
-        if let Some(filter) = filters.first() {
-            return Err(Error::unimplemented(format!("event filter {filter:?} is not offered")));
-        }
+        let filter = Filter::parse(filters)?;
         let queue = Arc::new(Queue::default());
-        self.lock().push(Subscriber { queue: Arc::clone(&queue) });
+        self.lock().push(Subscriber { filter, queue: Arc::clone(&queue) });
         Ok(Subscription { exchange: self.clone(), queue })
     }
 
@@ -156,6 +159,24 @@ mod tests {
         tokio::task::yield_now().await;
         exchange.publish("default", "/tasks/start", &start(7)).unwrap();
         assert_eq!(waiting.await.unwrap().unwrap().topic, "/tasks/start");
+    }
+
+    #[tokio::test]
+    async fn filters_choose() {
+        let exchange = Exchange::new();
+        let filters = ["namespace==b,topic~=|^/tasks/|".to_owned(), "event.container_id==x".into()];
+        let mut subscription = exchange.subscribe(&filters).unwrap();
+        exchange.publish("a", "/tasks/start", &start(1)).unwrap();
+        exchange.publish("b", "/other", &start(2)).unwrap();
+        exchange.publish("b", "/tasks/start", &start(3)).unwrap();
+        let named = TaskStart { container_id: "x".into(), pid: 4 };
+        exchange.publish("a", "/other", &named).unwrap();
+        for pid in [3, 4] {
+            let envelope = subscription.next().await.unwrap();
+            let event = envelope.event.as_ref().unwrap();
+            assert_eq!(TaskStart::decode(&*event.value).unwrap().pid, pid);
+        }
+        assert!(exchange.subscribe(&["topic=".to_owned()]).is_err());
     }
 
     #[test]

@@ -9,6 +9,7 @@
 mod exchange;
 mod queue;
 mod topic;
+mod view;
 
 pub use berth_proto::containerd::types::Envelope;
 pub use exchange::{Exchange, Subscription};
