@@ -75,7 +75,8 @@ fn look(layer: &Root, path: &[u8]) -> Result<Look> {
     let slashes = path.iter().enumerate().filter(|(_, byte)| **byte == b'/');
     for end in slashes.map(|(at, _)| at).chain([path.len()]) {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW;
-        match layer.open_at(Path::new(OsStr::from_bytes(&path[..end])), flags) {
+        let here = if end == 0 { b"." } else { &path[..end] };
+        match layer.open_at(Path::new(OsStr::from_bytes(here)), flags) {
             Ok(fd) => {
                 opaque |= is_opaque(fd.as_fd());
                 found = Look::Directory { fd, opaque };

@@ -70,11 +70,30 @@ impl AsFd for Directory {
 pub(crate) struct Tree {
     root: Root,
     open: HashMap<Vec<u8>, Rc<Directory>>,
-    /// Directories that were made because something in them came first.
+    /// Directories that are there though the archive didn't have them, or not yet.
     pub(crate) implicit: BTreeSet<Vec<u8>>,
     /// How many directories may yet be made so.
     spare: u64,
-    umask: u32,
+    fresh: Fresh,
+}
+
+/// What the kernel gives everything that this process makes.
+#[derive(Clone, Copy)]
+pub(crate) struct Fresh {
+    /// Bits taken from the mode.
+    pub(crate) umask: u32,
+    /// The owner.
+    pub(crate) uid: u32,
+    /// The group, unless the directory says otherwise.
+    pub(crate) gid: u32,
+}
+
+impl Fresh {
+    fn of_this_process() -> Result<Self> {
+        let uid = rustix::process::geteuid().as_raw();
+        let gid = rustix::process::getegid().as_raw();
+        Ok(Self { umask: umask()?, uid, gid })
+    }
 }
 
 impl Tree {
@@ -87,15 +106,16 @@ impl Tree {
         Ok(Self {
             root: Root::from(root),
             open: HashMap::new(),
-            implicit: BTreeSet::new(),
+            // The root is there before any member.
+            implicit: BTreeSet::from([Vec::new()]),
             spare: limit,
-            umask: umask()?,
+            fresh: Fresh::of_this_process()?,
         })
     }
 
-    /// The bits that the kernel takes from the mode of everything that is made.
-    pub(crate) fn umask(&self) -> u32 {
-        self.umask
+    /// What everything made here has from the start.
+    pub(crate) fn fresh(&self) -> Fresh {
+        self.fresh
     }
 
     /// The directory at `path`, if there is one, following links.
@@ -215,7 +235,7 @@ impl Tree {
             rustix::fs::fchown(&fd, root.0, root.1)
                 .map_err(|errno| fault("set the owner of", path, &errno.into()))?;
         }
-        if parent.inherits || self.umask & IMPLICIT_MODE.bits() != 0 {
+        if parent.inherits || self.fresh.umask & IMPLICIT_MODE.bits() != 0 {
             rustix::fs::fchmod(&fd, IMPLICIT_MODE)
                 .map_err(|errno| fault("set the mode of", path, &errno.into()))?;
         }

@@ -80,3 +80,44 @@ fn every_kind_of_file_in_every_format() {
         compare(tree.path(), &[&xattrs[..], &flags].concat());
     }
 }
+
+/// Thousands of real files: what Debian's packages installed on this machine.
+#[test]
+fn installed_packages() {
+    for tree in ["/bin/", "/sbin/", "/usr/share/doc", "/etc/alternatives", "/usr/lib/python3"] {
+        if Path::new(tree).is_dir() {
+            compare(Path::new(tree), &["--xattrs", "--xattrs-include=*", "--format=pax"]);
+        }
+    }
+}
+
+/// Archives that other writers make, of the same tree.
+#[test]
+fn other_writers() {
+    let tree = tempfile::tempdir().unwrap();
+    run(Command::new("sh")
+        .args([
+            "-ec",
+            "mkdir -p a/b/a-longer-name; echo 1 > a/b/file; ln a/b/file link; ln -s b a/c; chmod 4711 link",
+        ])
+        .current_dir(tree.path()));
+    let python = r"
+import sys, tarfile
+for kind in (tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT):
+    with tarfile.open(sys.argv[1] + str(kind), 'w', format=kind) as archive:
+        for parent in ('.', 'x' * 60):
+            archive.add('.', parent, recursive=False)
+        archive.add('.', 'x' * 60 + '/' + 'y' * 29)
+";
+    let work = tempfile::tempdir().unwrap();
+    let archive = work.path().join("archive");
+    let mut command = Command::new("python3");
+    run(command.args(["-c", python]).arg(&archive).current_dir(tree.path()));
+    for format in 0..3 {
+        let archive = fs::read(format!("{}{format}", archive.display())).unwrap();
+        compare_archive(&archive, &["python"]);
+    }
+    for flags in [["--format=v7"], ["--format=oldgnu"], ["--format=ustar"]] {
+        compare(tree.path(), &flags);
+    }
+}

@@ -58,7 +58,7 @@ fn whiteouts_become_those_of_overlayfs() {
         assert_eq!(fs::read(at(file)).unwrap(), b"new", "{file}");
     }
     assert!(!at(".wh..wh.plnk").exists());
-    assert_eq!(applied.implicit, [PathBuf::from("a"), PathBuf::from("e")]);
+    assert_eq!(applied.implicit, ["", "a", "e"].map(PathBuf::from));
 }
 
 #[test]
@@ -101,6 +101,7 @@ fn implicit_parents_take_what_shows_below() {
         (File::open(path).unwrap(), applied.implicit)
     };
     let bottom = Tar::new()
+        .directory("./", 0o711)
         .directory("a", 0o1711)
         .directory("a/b", 0o750)
         .directory("hidden", 0o700)
@@ -121,7 +122,8 @@ fn implicit_parents_take_what_shows_below() {
         .file("swapped/file", "")
         .finish();
     let (bottom, _) = layer("bottom", &bottom);
-    let (middle, _) = layer("middle", &middle);
+    let (middle, middle_implicit) = layer("middle", &middle);
+    assert_eq!(middle_implicit, [PathBuf::new()]);
     let (top, implicit) = layer("top", &top);
     rustix::fs::setxattr(
         work.path().join("bottom/a"),
@@ -131,11 +133,13 @@ fn implicit_parents_take_what_shows_below() {
     )
     .unwrap();
     std::os::unix::fs::chown(work.path().join("bottom/a"), Some(7), Some(8)).unwrap();
+    fix_implicit_parents(middle.as_fd(), &[bottom.as_fd()], &middle_implicit).unwrap();
     fix_implicit_parents(top.as_fd(), &[middle.as_fd(), bottom.as_fd()], &implicit).unwrap();
 
     let mode = |path: &str| {
         work.path().join("top").join(path).metadata().unwrap().permissions().mode() & 0o7777
     };
+    assert_eq!(mode(""), 0o711, "the root, by way of the layer between");
     assert_eq!(mode("a"), 0o1711);
     assert_eq!(mode("a/b"), 0o750);
     assert_eq!(mode("a/b/c"), 0o755);

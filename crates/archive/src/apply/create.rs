@@ -32,8 +32,7 @@ impl Layer {
             rustix::fs::ftruncate(&file, entry.size)
                 .map_err(|errno| fault("set the length of", &entry.path, &errno.into()))?;
         }
-        let fresh = metadata::Fresh { umask: self.tree.umask(), inherits: parent.inherits };
-        metadata::set_file(entry, &file, fresh)
+        metadata::set_file(entry, parent, &file, self.tree.fresh())
     }
 
     /// Makes a directory, or takes over the one that is there.
@@ -113,7 +112,7 @@ impl Layer {
             EntryKind::BlockDevice(device) => node(FileType::BlockDevice, *device),
             _ => node(FileType::Fifo, Device { major: 0, minor: 0 }),
         })?;
-        metadata::set_node(entry, parent, name, self.tree.umask())
+        metadata::set_node(entry, parent, name, self.tree.fresh())
     }
 
     /// Gives the file at `target` another name.

@@ -12,19 +12,10 @@ use rustix::io::Errno;
 
 use super::Layer;
 use crate::entry::{Entry, EntryKind, Xattr, refused, split};
-use crate::tree::{Directory, fault, open_child};
+use crate::tree::{Directory, Fresh, fault, open_child};
 
 /// The times of a file as the kernel takes them.
 pub(super) type Times = Timestamps;
-
-/// What the kernel gave a file just made besides what was asked for.
-#[derive(Clone, Copy)]
-pub(super) struct Fresh {
-    /// Bits taken from its mode.
-    pub(super) umask: u32,
-    /// It may have its group or an access list from its directory.
-    pub(super) inherits: bool,
-}
 
 /// Refuses attributes by which an archive would speak to overlayfs in our name.
 pub(super) fn check(entry: &Entry) -> Result<()> {
@@ -43,13 +34,18 @@ pub(super) fn times(entry: &Entry) -> Times {
 }
 
 /// Sets what a regular file just made doesn't have yet.
-pub(super) fn set_file(entry: &Entry, file: &OwnedFd, fresh: Fresh) -> Result<()> {
+pub(super) fn set_file(
+    entry: &Entry,
+    parent: &Directory,
+    file: &OwnedFd,
+    fresh: Fresh,
+) -> Result<()> {
     let failed = |what| move |errno: Errno| fault(what, &entry.path, &errno.into());
-    if fresh.inherits || !owned_by_us(entry) {
+    if parent.inherits || owner_differs(entry, fresh) {
         let (uid, gid) = owner(entry);
         fchown(file, uid, gid).map_err(failed("set the owner of"))?;
     }
-    if fresh.inherits || entry.mode & (0o7000 | fresh.umask) != 0 {
+    if parent.inherits || entry.mode & (0o7000 | fresh.umask) != 0 {
         fchmod(file, Mode::from_bits_retain(entry.mode)).map_err(failed("set the mode of"))?;
     }
     set_xattrs(entry, |xattr| fsetxattr(file, &xattr.name, &xattr.value, XattrFlags::empty()))?;
@@ -66,15 +62,15 @@ pub(super) fn set_directory(entry: &Entry, directory: &Directory) -> Result<()> 
 }
 
 /// Sets what a symbolic link, device or named pipe just made doesn't have yet.
-pub(super) fn set_node(entry: &Entry, parent: &Directory, name: &[u8], umask: u32) -> Result<()> {
+pub(super) fn set_node(entry: &Entry, parent: &Directory, name: &[u8], fresh: Fresh) -> Result<()> {
     let failed = |what| move |errno: Errno| fault(what, &entry.path, &errno.into());
-    if parent.inherits || !owned_by_us(entry) {
+    if parent.inherits || owner_differs(entry, fresh) {
         let (uid, gid) = owner(entry);
         chownat(parent, name, uid, gid, AtFlags::SYMLINK_NOFOLLOW)
             .map_err(failed("set the owner of"))?;
     }
     let link = matches!(entry.kind, EntryKind::Symlink(_));
-    if !link && (parent.inherits || entry.mode & (0o7000 | umask) != 0) {
+    if !link && (parent.inherits || entry.mode & (0o7000 | fresh.umask) != 0) {
         set_node_mode(entry, parent.as_fd(), name).map_err(failed("set the mode of"))?;
     }
     if !entry.xattrs.is_empty() {
@@ -119,10 +115,8 @@ fn owner(entry: &Entry) -> (Option<Uid>, Option<Gid>) {
     (Some(Uid::from_raw(entry.uid)), Some(Gid::from_raw(entry.gid)))
 }
 
-/// Whether what this process makes belongs to the entry's owner anyway.
-fn owned_by_us(entry: &Entry) -> bool {
-    entry.uid == rustix::process::geteuid().as_raw()
-        && entry.gid == rustix::process::getegid().as_raw()
+fn owner_differs(entry: &Entry, fresh: Fresh) -> bool {
+    (entry.uid, entry.gid) != (fresh.uid, fresh.gid)
 }
 
 impl Layer {

@@ -64,8 +64,8 @@ pub struct Applied {
     pub diff_id: Digest,
     /// How many members the archive has.
     pub entries: u64,
-    /// Directories that were made, root's with mode 0755, because the archive has something in
-    /// them but not themselves; parents before children.
+    /// Directories that the archive has something in but not themselves, parents before children:
+    /// they were made, root's with mode 0755. The root, an empty path, is one of them.
     pub implicit: Vec<PathBuf>,
 }
 
@@ -144,6 +144,7 @@ impl Layer {
         }
         let root = self.tree.directory(&[])?;
         self.set_directory(entry, &root)?;
+        self.tree.implicit.remove(&entry.path);
         self.tree.forget();
         Ok(())
     }
