@@ -1,15 +1,20 @@
 //! The composition root. [`serve`] reads top to bottom as the boot order.
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use sd_notify::NotifyState;
+use tokio::net::UnixListener;
+use tokio::task::JoinSet;
+use tonic::service::Routes;
 
 use berth_content::ContentStore;
 use berth_events::Exchange;
 use berth_metadata::Metadata;
 use berth_snapshotter::Overlay;
 use berth_store::Store;
+use berth_tasks::{Tasks, find_own_shim};
 use berth_types::{Error, Result};
 
 use crate::api::{self, Backend};
@@ -19,6 +24,9 @@ use crate::listen::listen_on;
 use crate::operations::Operations;
 use crate::root::{self, RootLock};
 use crate::shutdown::StopSignals;
+
+/// The program that runs containers.
+const SHIM: &str = "containerd-shim-berth-v1";
 
 /// How long a stop waits for operations under way.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -33,20 +41,31 @@ pub(crate) async fn serve(config: Config) -> Result<()> {
     let _lock = RootLock::take(&config.root)?;
     root::create_state(&config.state)?;
     let store = Store::open(&config.root.join("berth.db"))?;
-    let backend = open_backend(&config, store).await?;
-    let collector = tokio::spawn(backend.collector.clone().run());
+    let metadata = open_metadata(&config.root, store).await?;
+    let events = Exchange::new();
+    let collector = Collector::new(metadata.clone(), events.clone());
+    let tasks_config = tasks_config(&config);
+    let shims = listen_on(&tasks_config.ttrpc_address(), 0, 0)?;
+    let tasks = Tasks::new(tasks_config, events.clone())?;
+    let mut background = JoinSet::new();
+    background.spawn(collector.clone().run());
+    background.spawn(serve_shims(tasks.clone(), shims));
+    tasks.recover().await?;
+    let operations = Operations::default();
+    let backend = Backend { metadata, tasks, events, operations: operations.clone(), collector };
+
     let routes = api::routes(&config, &backend)?;
-    let listener = listen_on(&config.grpc)?;
-    let server = tokio::spawn(api::serve(listener, routes));
-    announce_ready();
-    tracing::info!(address = %config.grpc.address.display(), root = %config.root.display(), "ready");
+    let grpc = &config.grpc;
+    let listener = listen_on(&grpc.address, grpc.uid, grpc.gid)?;
+    background.spawn(serve_clients(listener, routes));
+    notify(NotifyState::Ready);
+    tracing::info!(address = %grpc.address.display(), root = %config.root.display(), "ready");
 
     let signal = stop.received().await;
     tracing::info!(%signal, "stopping; containers run on");
     notify(NotifyState::Stopping);
-    server.abort();
-    collector.abort();
-    if !backend.operations.drain(PATIENCE).await {
+    background.shutdown().await;
+    if !operations.drain(PATIENCE).await {
         return Err(Error::deadline_exceeded(format!(
             "operations were still under way after {} s",
             PATIENCE.as_secs()
@@ -56,18 +75,41 @@ pub(crate) async fn serve(config: Config) -> Result<()> {
 }
 
 /// Opens content, snapshots and the records about them.
-async fn open_backend(config: &Config, store: Store) -> Result<Backend> {
-    let content = ContentStore::open(&config.root)?;
-    let overlay = Overlay::open(&config.root.join("snapshots/overlayfs"), store.clone())?;
-    let metadata = Metadata::open(store, content, vec![Arc::new(overlay)], None).await?;
-    let events = Exchange::new();
-    let collector = Collector::new(metadata.clone(), events.clone());
-    Ok(Backend { metadata, events, operations: Operations::default(), collector })
+async fn open_metadata(root: &Path, store: Store) -> Result<Metadata> {
+    let content = ContentStore::open(root)?;
+    let overlay = Overlay::open(&root.join("snapshots/overlayfs"), store.clone())?;
+    Metadata::open(store, content, vec![Arc::new(overlay)], None).await
 }
 
-/// Tells the service manager, if there is one, that clients are served.
-fn announce_ready() {
-    notify(NotifyState::Ready);
+/// Where tasks and their shims find things.
+fn tasks_config(config: &Config) -> berth_tasks::Config {
+    let shim = find_own_shim().unwrap_or_else(|| {
+        tracing::warn!(
+            "{SHIM} is neither beside berthd nor on PATH: containers can't run until it is \
+             installed and berthd started again"
+        );
+        PathBuf::from(SHIM)
+    });
+    berth_tasks::Config {
+        state: config.state.clone(),
+        address: config.grpc.address.clone(),
+        shim,
+        runtimes: config.runtimes.clone(),
+    }
+}
+
+/// Takes the events of shims.
+async fn serve_shims(tasks: Tasks, listener: UnixListener) {
+    if let Err(error) = tasks.serve_events(&listener).await {
+        tracing::error!(%error, "events of shims are no longer taken: start berthd again");
+    }
+}
+
+/// Serves clients.
+async fn serve_clients(listener: UnixListener, routes: Routes) {
+    if let Err(error) = api::serve(listener, routes).await {
+        tracing::error!(%error, "clients are no longer served: start berthd again");
+    }
 }
 
 /// Sends one message to the service manager. Without one this does nothing.

@@ -1,4 +1,4 @@
-//! The socket that clients connect to.
+//! The sockets that clients and shims connect to.
 
 use std::fs;
 use std::io;
@@ -13,38 +13,34 @@ use tokio::net::UnixListener;
 
 use berth_types::{Error, Result, ResultExt};
 
-use crate::config::Grpc;
-
 /// Connections that wait to be accepted: a burst of short-lived clients must not be refused.
 const BACKLOG: i32 = 1024;
 
-/// Listens on the configured socket. It has its owner and mode before it accepts anything: 0600,
-/// or 0660 when a group is configured. Call this with the root's lock held: a socket on which
-/// nobody answers is then a leftover and is replaced.
+/// Listens on `path`. The socket has its owner and mode before it accepts anything: 0600, or 0660
+/// with a group other than 0. Call this with the root's lock held: a socket on which nobody
+/// answers is then a leftover and is replaced.
 ///
 /// # Errors
 /// [`Kind::FailedPrecondition`](berth_types::Kind::FailedPrecondition) when somebody answers on
 /// the socket already, or when something else than a socket is in its place.
-pub(crate) fn listen_on(config: &Grpc) -> Result<UnixListener> {
-    let path = &config.address;
+pub(crate) fn listen_on(path: &Path, uid: u32, gid: u32) -> Result<UnixListener> {
     let what = || format!("listen on {}", path.display());
     if let Some(parent) = path.parent() {
         fs::create_dir_all(parent).context(what)?;
     }
     remove_leftover(path)?;
-    let socket = bind_private(config).map_err(io::Error::from).context(what)?;
+    let socket = bind_private(path, uid, gid).map_err(io::Error::from).context(what)?;
     UnixListener::from_std(socket).context(what)
 }
 
 /// Binds, sets owner and mode, and only then listens.
-fn bind_private(config: &Grpc) -> rustix::io::Result<StdListener> {
-    let path = &config.address;
+fn bind_private(path: &Path, uid: u32, gid: u32) -> rustix::io::Result<StdListener> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
-    bind(&socket, &SocketAddrUnix::new(path.as_path())?)?;
-    let mode = if config.gid == 0 { Mode::from(0o600) } else { Mode::from(0o660) };
+    bind(&socket, &SocketAddrUnix::new(path)?)?;
+    let mode = if gid == 0 { Mode::from(0o600) } else { Mode::from(0o660) };
     chmod(path, mode)?;
-    chown(path, Some(Uid::from_raw(config.uid)), Some(Gid::from_raw(config.gid)))?;
+    chown(path, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))?;
     listen(&socket, BACKLOG)?;
     Ok(socket.into())
 }
@@ -83,23 +79,19 @@ mod tests {
     use super::*;
     use berth_types::Kind;
 
-    fn config(path: &Path) -> Grpc {
-        Grpc { address: path.to_owned(), ..Grpc::default() }
-    }
-
     #[tokio::test]
     async fn a_stale_socket_is_replaced_a_live_one_and_a_file_are_not() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("run/a.sock");
-        drop(listen_on(&config(&path)).unwrap());
-        let live = listen_on(&config(&path)).unwrap();
+        drop(listen_on(&path, 0, 0).unwrap());
+        let live = listen_on(&path, 0, 0).unwrap();
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o7777, 0o600);
-        assert_eq!(listen_on(&config(&path)).unwrap_err().kind(), Kind::FailedPrecondition);
+        assert_eq!(listen_on(&path, 0, 0).unwrap_err().kind(), Kind::FailedPrecondition);
         drop(live);
 
         let file = directory.path().join("file");
         fs::write(&file, "precious").unwrap();
-        assert_eq!(listen_on(&config(&file)).unwrap_err().kind(), Kind::FailedPrecondition);
+        assert_eq!(listen_on(&file, 0, 0).unwrap_err().kind(), Kind::FailedPrecondition);
         assert_eq!(fs::read_to_string(&file).unwrap(), "precious");
     }
 }

@@ -7,6 +7,7 @@ use tonic::metadata::MetadataMap;
 
 use berth_events::Exchange;
 use berth_metadata::{Metadata, Scope};
+use berth_tasks::Tasks;
 use berth_types::Result;
 
 use super::status::status;
@@ -19,6 +20,8 @@ use crate::operations::Operations;
 pub(crate) struct Backend {
     /// The records.
     pub(crate) metadata: Metadata,
+    /// What runs.
+    pub(crate) tasks: Tasks,
     /// Who hears of changes.
     pub(crate) events: Exchange,
     /// The calls under way.

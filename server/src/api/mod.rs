@@ -7,12 +7,14 @@ mod backend;
 mod containers;
 mod content;
 mod diff;
+mod events;
 mod images;
 mod introspection;
 mod leases;
 mod namespaces;
 mod snapshots;
 mod status;
+mod tasks;
 mod tenant;
 mod version;
 
@@ -29,11 +31,13 @@ pub(crate) use backend::Backend;
 use containers::Containers;
 use content::Content;
 use diff::Diff;
+use events::Events;
 use images::Images;
 use introspection::Introspection;
 use leases::Leases;
 use namespaces::Namespaces;
 use snapshots::Snapshots;
+use tasks::Tasks;
 use version::Version;
 
 /// Bytes that a client may have under way in one stream and on one connection: content is written
@@ -74,6 +78,8 @@ pub(crate) fn routes(config: &Config, backend: &Backend) -> Result<Routes> {
     over_backend!(services::content::v1::content_server::ContentServer, Content);
     over_backend!(services::snapshots::v1::snapshots_server::SnapshotsServer, Snapshots);
     over_backend!(services::diff::v1::diff_server::DiffServer, Diff);
+    over_backend!(services::tasks::v1::tasks_server::TasksServer, Tasks);
+    over_backend!(services::events::v1::events_server::EventsServer, Events);
     over_backend!(services::leases::v1::leases_server::LeasesServer, Leases);
     let (health, health_service) = tonic_health::server::health_reporter();
     drop(health);

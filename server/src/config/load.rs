@@ -70,11 +70,12 @@ fn known_keys() -> Result<Table> {
         .map_err(|error| Error::internal(format!("list configuration keys: {error}")))
 }
 
-/// Adds the dotted names in `table` that are not in `known`.
+/// Adds the dotted names in `table` that are not in `known`. A known table without keys of its own
+/// takes any.
 fn collect_unknown(table: &Table, known: &Table, prefix: &str, unknown: &mut Vec<String>) {
     for (key, value) in table {
         match (value.as_table(), known.get(key).map(toml::Value::as_table)) {
-            (Some(table), Some(Some(known))) => {
+            (Some(table), Some(Some(known))) if !known.is_empty() => {
                 collect_unknown(table, known, &format!("{prefix}{key}."), unknown);
             }
             (_, Some(_)) => {}
@@ -92,7 +93,8 @@ mod tests {
     fn a_file_of_containerd_is_understood_and_what_is_not_is_named() {
         let text = "version = 2\nroot = \"/a\"\noom_score = 0\n\
                     [grpc]\naddress = \"/b\"\ntcp_address = \"\"\n\
-                    [debug]\nlevel = \"debug\"\n[plugins.x]\ny = 1\n";
+                    [debug]\nlevel = \"debug\"\n\
+                    [runtimes]\n\"io.containerd.runc.v2\" = \"/usr/bin/shim\"\n[plugins.x]\ny = 1\n";
         let (config, mut unknown) = parse(text).unwrap();
         assert_eq!(config.root, Path::new("/a"));
         assert_eq!(config.grpc.address, Path::new("/b"));

@@ -2,6 +2,7 @@
 
 mod load;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use clap::ValueEnum;
@@ -33,6 +34,8 @@ pub(crate) struct Config {
     pub(crate) grpc: Grpc,
     /// The log.
     pub(crate) debug: Debug,
+    /// Runtimes that are run by another shim than their name says: name to binary.
+    pub(crate) runtimes: BTreeMap<String, PathBuf>,
 }
 
 /// The socket that clients connect to.
@@ -93,6 +96,7 @@ impl Default for Config {
             state: PathBuf::from("/run/berth"),
             grpc: Grpc::default(),
             debug: Debug::default(),
+            runtimes: BTreeMap::new(),
         }
     }
 }

@@ -1,0 +1,200 @@
+//! `containerd.services.tasks.v1.Tasks`: the tasks of containers, as stock clients drive them.
+
+mod create;
+mod metrics;
+mod process;
+
+use std::sync::Arc;
+
+use tonic::{Request, Response, Status};
+
+use berth_proto::containerd::services::tasks::v1::{
+    CheckpointTaskRequest, CheckpointTaskResponse, CloseIoRequest, CreateTaskRequest,
+    CreateTaskResponse, DeleteProcessRequest, DeleteResponse, DeleteTaskRequest,
+    ExecProcessRequest, GetRequest, GetResponse, KillRequest, ListPidsRequest, ListPidsResponse,
+    ListTasksRequest, ListTasksResponse, MetricsRequest, MetricsResponse, PauseTaskRequest,
+    ResizePtyRequest, ResumeTaskRequest, StartRequest, StartResponse, UpdateTaskRequest,
+    WaitRequest, WaitResponse, tasks_server,
+};
+use berth_proto::containerd::task::v3;
+use berth_tasks::Task;
+use berth_types::Error;
+use tonic::metadata::MetadataMap;
+
+use super::backend::Backend;
+use super::status::status;
+
+/// What runs. Everything is asked of the shims; see `berth_tasks`.
+pub(crate) struct Tasks(pub(crate) Backend);
+
+impl Tasks {
+    /// The task that a call is about.
+    fn find(&self, metadata: &MetadataMap, id: &str) -> Result<Arc<Task>, Status> {
+        let scope = self.0.scope(metadata)?;
+        self.0.tasks.get(scope.namespace(), id).map_err(status)
+    }
+}
+
+#[tonic::async_trait]
+impl tasks_server::Tasks for Tasks {
+    async fn create(
+        &self,
+        request: Request<CreateTaskRequest>,
+    ) -> Result<Response<CreateTaskResponse>, Status> {
+        let (metadata, _, request) = request.into_parts();
+        let created = self
+            .0
+            .change(&metadata, |backend, scope| create::create(backend.tasks, scope, request));
+        created.await.map(Response::new)
+    }
+
+    async fn start(
+        &self,
+        request: Request<StartRequest>,
+    ) -> Result<Response<StartResponse>, Status> {
+        let (metadata, _, StartRequest { container_id, exec_id }) = request.into_parts();
+        let task = self.find(&metadata, &container_id)?;
+        let pid = task.start(&exec_id).await.map_err(status)?;
+        Ok(Response::new(StartResponse { pid }))
+    }
+
+    async fn delete(
+        &self,
+        request: Request<DeleteTaskRequest>,
+    ) -> Result<Response<DeleteResponse>, Status> {
+        let (metadata, _, DeleteTaskRequest { container_id }) = request.into_parts();
+        let deleted = self.0.change(&metadata, |backend, scope| async move {
+            let ended = backend.tasks.delete(scope.namespace(), &container_id).await?;
+            Ok(ending(container_id, ended))
+        });
+        deleted.await.map(Response::new)
+    }
+
+    async fn delete_process(
+        &self,
+        request: Request<DeleteProcessRequest>,
+    ) -> Result<Response<DeleteResponse>, Status> {
+        let (metadata, _, DeleteProcessRequest { container_id, exec_id }) = request.into_parts();
+        let task = self.find(&metadata, &container_id)?;
+        let ended = task.delete_process(&exec_id).await.map_err(status)?;
+        Ok(Response::new(ending(exec_id, ended)))
+    }
+
+    async fn get(&self, request: Request<GetRequest>) -> Result<Response<GetResponse>, Status> {
+        let (metadata, _, GetRequest { container_id, exec_id }) = request.into_parts();
+        let task = self.find(&metadata, &container_id)?;
+        let state = task.state(&exec_id).await.map_err(status)?;
+        let process = process::to_wire(container_id, exec_id, state);
+        Ok(Response::new(GetResponse { process: Some(process) }))
+    }
+
+    async fn list(
+        &self,
+        request: Request<ListTasksRequest>,
+    ) -> Result<Response<ListTasksResponse>, Status> {
+        let scope = self.0.scope(request.metadata())?;
+        let tasks = process::list(self.0.tasks.list(scope.namespace())).await;
+        Ok(Response::new(ListTasksResponse { tasks }))
+    }
+
+    async fn kill(&self, request: Request<KillRequest>) -> Result<Response<()>, Status> {
+        let (metadata, _, request) = request.into_parts();
+        let KillRequest { container_id, exec_id, signal, all } = request;
+        let task = self.find(&metadata, &container_id)?;
+        task.kill(&exec_id, signal, all).await.map(Response::new).map_err(status)
+    }
+
+    async fn exec(&self, request: Request<ExecProcessRequest>) -> Result<Response<()>, Status> {
+        let (metadata, _, request) = request.into_parts();
+        let task = self.find(&metadata, &request.container_id)?;
+        let request = v3::ExecProcessRequest {
+            id: request.container_id,
+            exec_id: request.exec_id,
+            terminal: request.terminal,
+            stdin: request.stdin,
+            stdout: request.stdout,
+            stderr: request.stderr,
+            spec: request.spec,
+        };
+        task.exec(request).await.map(Response::new).map_err(status)
+    }
+
+    async fn resize_pty(&self, request: Request<ResizePtyRequest>) -> Result<Response<()>, Status> {
+        let (metadata, _, request) = request.into_parts();
+        let ResizePtyRequest { container_id, exec_id, width, height } = request;
+        let task = self.find(&metadata, &container_id)?;
+        task.resize_pty(&exec_id, width, height).await.map(Response::new).map_err(status)
+    }
+
+    async fn close_io(&self, request: Request<CloseIoRequest>) -> Result<Response<()>, Status> {
+        let (metadata, _, request) = request.into_parts();
+        let CloseIoRequest { container_id, exec_id, stdin } = request;
+        let task = self.find(&metadata, &container_id)?;
+        if !stdin {
+            return Ok(Response::new(()));
+        }
+        task.close_io(&exec_id).await.map(Response::new).map_err(status)
+    }
+
+    async fn pause(&self, request: Request<PauseTaskRequest>) -> Result<Response<()>, Status> {
+        let (metadata, _, PauseTaskRequest { container_id }) = request.into_parts();
+        let task = self.find(&metadata, &container_id)?;
+        task.pause().await.map(Response::new).map_err(status)
+    }
+
+    async fn resume(&self, request: Request<ResumeTaskRequest>) -> Result<Response<()>, Status> {
+        let (metadata, _, ResumeTaskRequest { container_id }) = request.into_parts();
+        let task = self.find(&metadata, &container_id)?;
+        task.resume().await.map(Response::new).map_err(status)
+    }
+
+    async fn list_pids(
+        &self,
+        request: Request<ListPidsRequest>,
+    ) -> Result<Response<ListPidsResponse>, Status> {
+        let (metadata, _, ListPidsRequest { container_id }) = request.into_parts();
+        let task = self.find(&metadata, &container_id)?;
+        let processes = task.pids().await.map_err(status)?;
+        Ok(Response::new(ListPidsResponse { processes }))
+    }
+
+    async fn checkpoint(
+        &self,
+        request: Request<CheckpointTaskRequest>,
+    ) -> Result<Response<CheckpointTaskResponse>, Status> {
+        let (metadata, _, request) = request.into_parts();
+        self.find(&metadata, &request.container_id)?;
+        Err(status(Error::unimplemented("checkpoints are not supported")))
+    }
+
+    async fn update(&self, request: Request<UpdateTaskRequest>) -> Result<Response<()>, Status> {
+        let (metadata, _, request) = request.into_parts();
+        let UpdateTaskRequest { container_id, resources, annotations } = request;
+        let task = self.find(&metadata, &container_id)?;
+        task.update(resources, annotations).await.map(Response::new).map_err(status)
+    }
+
+    async fn metrics(
+        &self,
+        request: Request<MetricsRequest>,
+    ) -> Result<Response<MetricsResponse>, Status> {
+        let (metadata, _, MetricsRequest { filters }) = request.into_parts();
+        let scope = self.0.scope(&metadata)?;
+        let tasks = self.0.tasks.list(scope.namespace());
+        let metrics = metrics::collect(tasks, &filters).await.map_err(status)?;
+        Ok(Response::new(MetricsResponse { metrics }))
+    }
+
+    async fn wait(&self, request: Request<WaitRequest>) -> Result<Response<WaitResponse>, Status> {
+        let (metadata, _, WaitRequest { container_id, exec_id }) = request.into_parts();
+        let task = self.find(&metadata, &container_id)?;
+        let exit = task.wait(&exec_id).await.map_err(status)?;
+        Ok(Response::new(WaitResponse { exit_status: exit.status, exited_at: exit.at }))
+    }
+}
+
+/// How the process `id` ended, as the wire has it.
+fn ending(id: String, ended: v3::DeleteResponse) -> DeleteResponse {
+    let v3::DeleteResponse { pid, exit_status, exited_at } = ended;
+    DeleteResponse { id, pid, exit_status, exited_at }
+}
