@@ -1,0 +1,205 @@
+//! FIFOs as containerd's clients make them, files, logs, terminals.
+
+use std::path::PathBuf;
+use std::time::SystemTime;
+
+use berth_logs::{Query, Reader};
+use berth_proto::containerd::task::v3 as api;
+use berth_types::Kind;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::unix::pipe;
+use tokio::task::JoinHandle;
+
+use crate::rig::{HANGS, Names, Rig};
+
+/// Reads a FIFO to its end, as clients do, from before there is a writer.
+fn read(path: PathBuf) -> JoinHandle<Vec<u8>> {
+    tokio::task::spawn_blocking(move || std::fs::read(path).unwrap())
+}
+
+async fn ends<T>(work: JoinHandle<T>) -> T {
+    tokio::time::timeout(HANGS, work).await.expect("it hangs").unwrap()
+}
+
+fn name(path: &std::path::Path) -> String {
+    path.to_str().unwrap().to_owned()
+}
+
+struct Fifos {
+    names: Names,
+    stdout: JoinHandle<Vec<u8>>,
+    stderr: JoinHandle<Vec<u8>>,
+}
+
+fn fifos(rig: &Rig, prefix: &str) -> Fifos {
+    let stdout = rig.fifo(&format!("{prefix}stdout"));
+    let stderr = rig.fifo(&format!("{prefix}stderr"));
+    let names = Names { stdout: name(&stdout), stderr: name(&stderr), ..Default::default() };
+    Fifos { names, stdout: read(stdout), stderr: read(stderr) }
+}
+
+#[tokio::test]
+async fn all_output_arrives_in_fifos() {
+    let mut rig = Rig::new().await;
+    let fifos = fifos(&rig, "");
+    rig.run("seq 1 200000; echo error >&2", &fifos.names).await;
+    let expected: String = (1..=200_000).map(|number| format!("{number}\n")).collect();
+    assert_eq!(ends(fifos.stdout).await, expected.as_bytes());
+    assert_eq!(ends(fifos.stderr).await, b"error\n");
+}
+
+#[tokio::test]
+async fn short_lived_output_is_never_lost() {
+    for _ in 0..20 {
+        let mut rig = Rig::new().await;
+        let fifos = fifos(&rig, "");
+        rig.create_with(&["echo", "short"], &fifos.names).await.unwrap();
+        rig.start("").await.unwrap();
+        assert_eq!(ends(fifos.stdout).await, b"short\n");
+        ends(fifos.stderr).await;
+    }
+}
+
+#[tokio::test]
+async fn input_arrives_until_the_client_closes_its_fifo() {
+    let mut rig = Rig::new().await;
+    let stdin = rig.fifo("stdin");
+    let Fifos { mut names, stdout, .. } = fifos(&rig, "");
+    names.stdin = name(&stdin);
+    rig.run("cat; echo end", &names).await;
+    let mut writer = pipe::OpenOptions::new().open_sender(&stdin).unwrap();
+    let text = vec![b'x'; 300_000];
+    writer.write_all(&text).await.unwrap();
+    drop(writer);
+    assert_eq!(ends(stdout).await, [&text[..], b"end\n"].concat());
+}
+
+#[tokio::test]
+async fn close_io_ends_the_input_of_a_client_that_stays() {
+    let mut rig = Rig::new().await;
+    let stdin = rig.fifo("stdin");
+    let Fifos { mut names, stdout, .. } = fifos(&rig, "");
+    names.stdin = name(&stdin);
+    rig.run("cat; echo end", &names).await;
+    let mut writer = pipe::OpenOptions::new().open_sender(&stdin).unwrap();
+    writer.write_all(b"all of it\n").await.unwrap();
+    rig.close_stdin("").await;
+    assert_eq!(ends(stdout).await, b"all of it\nend\n");
+    drop(writer);
+}
+
+#[tokio::test]
+async fn a_child_that_holds_the_pipes_holds_up_nobody() {
+    let mut rig = Rig::new().await;
+    rig.run("sleep 1000", &Names::default()).await;
+    let fifos = fifos(&rig, "exec-");
+    rig.exec(
+        "one",
+        "(sleep 0.3; echo late; echo alive > /tmp/alive; sleep 1000) & echo now",
+        &fifos.names,
+    )
+    .await
+    .unwrap();
+    rig.start("one").await.unwrap();
+    assert_eq!(ends(fifos.stdout).await, b"now\n");
+    assert_eq!(rig.wait("one").await, 0);
+    // The child may go on writing.
+    while !rig.bundle().join("rootfs/tmp/alive").exists() {
+        tokio::task::yield_now().await;
+    }
+    rig.delete("one").await.unwrap();
+}
+
+#[tokio::test]
+async fn a_missing_fifo_is_not_found() {
+    let mut rig = Rig::new().await;
+    let names = Names { stdout: name(&rig.path("nowhere")), ..Default::default() };
+    let error = rig.create("true", &names).await.unwrap_err();
+    assert_eq!(error.kind(), Kind::NotFound);
+    assert!(error.message().contains("nowhere"));
+    rig.create("true", &Names::default()).await.unwrap();
+}
+
+#[tokio::test]
+async fn output_is_appended_to_a_file() {
+    let mut rig = Rig::new().await;
+    let path = rig.path("deep/er/output");
+    let uri = format!("file://{}", path.display());
+    let names = Names { stdout: uri.clone(), stderr: uri, ..Default::default() };
+    rig.run("echo out; echo error >&2", &names).await;
+    rig.wait("").await;
+    rig.delete("").await.unwrap();
+    assert_eq!(std::fs::read_to_string(path).unwrap(), "out\nerror\n");
+}
+
+fn log(rig: &Rig, query: &str) -> (PathBuf, Names) {
+    let path = rig.path("a-json.log");
+    let uri = format!("log+json-file://{}{query}", path.display());
+    (path, Names { stdout: uri.clone(), stderr: uri, ..Default::default() })
+}
+
+async fn entries(path: &std::path::Path) -> Vec<berth_logs::Entry> {
+    let mut reader = Reader::open(path, Query::default()).unwrap();
+    let mut entries = Vec::new();
+    while let Some(entry) = reader.next().await.unwrap() {
+        entries.push(entry);
+    }
+    entries
+}
+
+#[tokio::test]
+async fn a_log_is_complete_once_the_exit_is_known() {
+    for _ in 0..10 {
+        let mut rig = Rig::new().await;
+        let (path, names) = log(&rig, "");
+        let before = SystemTime::now();
+        rig.run("seq 1 1000; printf rest; echo error >&2", &names).await;
+        rig.wait("").await;
+        let entries = entries(&path).await;
+        let of = |stream| {
+            let chosen = entries.iter().filter(move |entry| entry.stream == stream);
+            chosen.map(|entry| entry.log.as_str()).collect::<String>()
+        };
+        let mut expected: String = (1..=1000).map(|number| format!("{number}\n")).collect();
+        expected.push_str("rest");
+        assert_eq!(of(berth_logs::Stream::Stdout), expected);
+        assert_eq!(of(berth_logs::Stream::Stderr), "error\n");
+        assert!(entries.iter().all(|entry| entry.time >= before));
+    }
+}
+
+#[tokio::test]
+async fn a_log_is_rotated_as_its_name_says() {
+    let mut rig = Rig::new().await;
+    let (path, names) = log(&rig, "?max-size=10000&max-file=2");
+    rig.run("seq 1 1000", &names).await;
+    rig.wait("").await;
+    assert!(path.with_extension("log.1").exists() && !path.with_extension("log.2").exists());
+    assert_eq!(entries(&path).await.last().unwrap().log, "1000\n");
+}
+
+#[tokio::test]
+async fn a_terminal_is_one_stream_of_a_size() {
+    let mut rig = Rig::new().await;
+    let (stdin, stdout) = (rig.fifo("stdin"), rig.fifo("stdout"));
+    let names =
+        Names { terminal: true, stdin: name(&stdin), stdout: name(&stdout), stderr: String::new() };
+    let mut reader = pipe::OpenOptions::new().open_receiver(&stdout).unwrap();
+    rig.run("echo ready; read line; stty size; echo error >&2; exit 3", &names).await;
+    let mut text = Vec::new();
+    while !text.ends_with(b"ready\r\n") {
+        assert_ne!(reader.read_buf(&mut text).await.unwrap(), 0);
+    }
+    let request = api::ResizePtyRequest {
+        id: rig.id.clone(),
+        exec_id: String::new(),
+        width: 123,
+        height: 45,
+    };
+    rig.call::<_, ()>("ResizePty", &request).await.unwrap();
+    let mut writer = pipe::OpenOptions::new().open_sender(&stdin).unwrap();
+    writer.write_all(b"go\n").await.unwrap();
+    reader.read_to_end(&mut text).await.unwrap();
+    assert_eq!(String::from_utf8_lossy(&text), "ready\r\ngo\r\n45 123\r\nerror\r\n");
+    assert_eq!(rig.wait("").await, 3);
+}
