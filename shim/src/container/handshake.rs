@@ -107,16 +107,19 @@ impl ShimEnd {
     /// The next report; `None` when the child closed its end.
     pub(super) async fn next(&self) -> Result<Option<Report>> {
         let mut buffer = [0; MESSAGE_MAX];
-        let received = self
-            .0
-            .async_io(Interest::READABLE, || socket::receive(self.0.as_fd(), &mut buffer))
-            .await;
-        match received {
-            Ok((0, _)) => Ok(None),
-            Ok((length, fd)) => parse(&buffer[..length], fd).map(Some),
-            // The child died with a message of ours unread.
-            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => Ok(None),
-            Err(error) => Err(Error::io("hear from a container's process", &error)),
+        loop {
+            let received = self
+                .0
+                .async_io(Interest::READABLE, || socket::receive(self.0.as_fd(), &mut buffer))
+                .await;
+            return match received {
+                Ok((0, _)) => Ok(None),
+                Ok((length, fd)) => parse(&buffer[..length], fd).map(Some),
+                // The child died with a message of ours unread. That is told once, and before the
+                // reports that it still sent.
+                Err(error) if error.kind() == io::ErrorKind::ConnectionReset => continue,
+                Err(error) => Err(Error::io("hear from a container's process", &error)),
+            };
         }
     }
 
@@ -127,7 +130,14 @@ impl ShimEnd {
             message.extend(pid.to_ne_bytes());
         }
         match socket::send(self.0.as_fd(), &message, None) {
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset
+                ) =>
+            {
+                Ok(())
+            }
             other => other.context(|| "speak to a container's process"),
         }
     }
@@ -199,6 +209,18 @@ mod tests {
         assert_eq!(text, "careful");
         let Some(Report::Failed(error)) = shim.next().await.unwrap() else { panic!() };
         assert_eq!((error.kind(), error.message()), (Kind::NotFound, "no such thing"));
+        assert!(shim.next().await.unwrap().is_none());
+    }
+
+    #[tokio::test]
+    async fn a_child_that_dies_without_listening_is_still_heard() {
+        let (shim, child) = ends();
+        shim.go(Go::InCgroup(1)).unwrap();
+        child.report(&Report::Failed(Error::not_found("no such thing"))).unwrap();
+        drop(child);
+        shim.go(Go::Start).unwrap();
+        let Some(Report::Failed(error)) = shim.next().await.unwrap() else { panic!() };
+        assert_eq!(error.message(), "no such thing");
         assert!(shim.next().await.unwrap().is_none());
     }
 
