@@ -1,5 +1,7 @@
 //! Garbage collection: what goes, what stays, and what happens meanwhile.
 
+#![allow(clippy::unwrap_used, reason = "a test's helpers fail by panicking")]
+
 mod fixture;
 
 use std::collections::{BTreeSet, HashMap};

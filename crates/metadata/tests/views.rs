@@ -1,5 +1,7 @@
 //! A namespace's view of content and snapshots.
 
+#![allow(clippy::unwrap_used, reason = "a test's helpers fail by panicking")]
+
 mod fixture;
 
 use std::io::Read;

@@ -67,6 +67,11 @@ fn open(path: &Path) -> Result<redb::Database> {
         .mode(0o600)
         .open(path)
         .context(what)?;
+    // Measured on ext4 with rows of 4 KB, the size of a container's: the check takes 20 ms for a
+    // thousand rows, 40–70 ms for ten thousand and half a second for a hundred thousand. Without
+    // it a flipped bit is found when somebody reads it, if at all. Quick repair, which spares the
+    // walk after a crash, makes each commit twice as long (0.9 ms instead of 0.4) to win less than
+    // 0.1 s at ten thousand rows, so it is off.
     let database = redb::Database::builder()
         .set_cache_size(CACHE_BYTES)
         .set_check_integrity_on_open(true)

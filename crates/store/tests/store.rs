@@ -1,5 +1,7 @@
 //! The store from outside: group commit, durability, crashes, damage.
 
+#![allow(clippy::unwrap_used, reason = "a test's helpers fail by panicking")]
+
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::mpsc;
@@ -7,6 +9,8 @@ use std::sync::mpsc;
 use berth_store::redb::{ReadableTable, TableDefinition, TableError, WriteTransaction};
 use berth_store::{DbResultExt, Durability, Store};
 use berth_types::{Error, Kind, Result};
+
+type Operation = Box<dyn FnOnce(&WriteTransaction) -> Result<()> + Send>;
 
 const ROWS: TableDefinition<u64, u64> = TableDefinition::new("rows");
 
@@ -86,7 +90,7 @@ async fn concurrent_writes_share_a_commit() {
 #[tokio::test]
 async fn an_operation_that_fails_leaves_its_neighbours_alone() {
     let (_directory, store) = open();
-    let operations: Vec<Box<dyn FnOnce(&WriteTransaction) -> Result<()> + Send>> = vec![
+    let operations: Vec<Operation> = vec![
         Box::new(put(1)),
         Box::new(|_| Err(Error::not_found("no such row"))),
         Box::new(put(3)),
@@ -99,7 +103,7 @@ async fn an_operation_that_fails_leaves_its_neighbours_alone() {
 #[tokio::test]
 async fn a_panic_costs_its_transaction_and_not_the_writer() {
     let (_directory, store) = open();
-    let operations: Vec<Box<dyn FnOnce(&WriteTransaction) -> Result<()> + Send>> = vec![
+    let operations: Vec<Operation> = vec![
         Box::new(put(1)),
         Box::new(|transaction| {
             put(2)(transaction)?;
@@ -185,6 +189,60 @@ async fn flipped_bytes_are_detected_and_never_panic() {
             ),
         }
     }
+}
+
+/// A small filesystem of its own; unmounted when dropped.
+struct SmallDisk(tempfile::TempDir);
+
+impl SmallDisk {
+    fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let flags = rustix::mount::MountFlags::empty();
+        rustix::mount::mount("tmpfs", directory.path(), "tmpfs", flags, c"size=2m").unwrap();
+        Self(directory)
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        rustix::mount::unmount(self.0.path(), rustix::mount::UnmountFlags::DETACH).unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_full_disk_is_said_and_survived() {
+    const BLOBS: TableDefinition<u64, &[u8]> = TableDefinition::new("blobs");
+    let disk = SmallDisk::new();
+    let store = Store::open(&disk.0.path().join("berth.db")).unwrap();
+    store.write(Durability::Synced, put(1)).await.unwrap();
+    let ballast = disk.0.path().join("ballast");
+    std::fs::write(&ballast, vec![0; 1 << 20]).unwrap();
+
+    let mut error = None;
+    for key in 0..64u64 {
+        let grow = move |transaction: &WriteTransaction| {
+            let mut blobs = transaction.open_table(BLOBS).db()?;
+            blobs.insert(key, [7; 64 << 10].as_slice()).db()?;
+            Ok(())
+        };
+        if let Err(full) = store.write(Durability::Synced, grow).await {
+            error = Some((key, full));
+            break;
+        }
+    }
+    let (failed, error) = error.unwrap();
+    assert_eq!(error.kind(), Kind::ResourceExhausted, "{error}");
+    std::fs::remove_file(&ballast).unwrap();
+
+    // The same store goes on, with all that was acknowledged and nothing of what was not.
+    assert_eq!(keys(&store), [1]);
+    store.write(Durability::Synced, put(2)).await.unwrap();
+    assert_eq!(keys(&store), [1, 2]);
+    let kept = store.read(|transaction| {
+        let blobs = transaction.open_table(BLOBS).db()?;
+        blobs.iter().db()?.map(|row| Ok(row.db()?.0.value())).collect::<Result<Vec<u64>>>()
+    });
+    assert!(kept.unwrap().into_iter().eq(0..failed));
 }
 
 /// Not a test by itself: the child of the next one, which writes until it is killed.

@@ -36,7 +36,7 @@ pub struct ContentWriter {
 /// Where the bytes of a writer are.
 enum Bytes {
     /// In an ingest.
-    Own(Writer),
+    Own(Box<Writer>),
     /// In a blob that is there already.
     Shared { digest: Digest, status: Status },
 }
@@ -55,20 +55,22 @@ impl Content<'_> {
         }
         let scope = self.0.clone();
         let content = scope.metadata().content.clone();
-        let files = scope.metadata().files.clone();
-        let _not_swept = files.read().await;
-        let shared = match &request.expected {
-            Some(digest) => ingest::sharable(&content, digest, request.total)?,
-            None => None,
+        let (backend, shared) = {
+            // Between finding a blob to share and the row that keeps it, no file is removed.
+            let _not_swept = scope.metadata().files.read().await;
+            let shared = match &request.expected {
+                Some(digest) => ingest::sharable(&content, digest, request.total)?,
+                None => None,
+            };
+            (self.begin(&request, shared.is_some()).await?, shared)
         };
-        let backend = self.begin(&request, shared.is_some()).await?;
         let reference = request.reference.clone();
         let bytes = match (shared, request.expected) {
             (Some(size), Some(digest)) => shared_bytes(digest, size),
             (_, expected) => {
                 let (backend, total) = (backend.clone(), request.total);
                 let open = move || open(&content, &backend, total, expected.as_ref());
-                Bytes::Own(blocking(open).await.context(|| format!("ref {reference}"))?)
+                Bytes::Own(Box::new(blocking(open).await.context(|| format!("ref {reference}"))?))
             }
         };
         Ok(ContentWriter { scope, reference: request.reference, backend, bytes })
@@ -152,6 +154,7 @@ impl ContentWriter {
             Ok(bytes)
         })
         .await?;
+        // Between the blob and its row, no file is removed.
         let files = scope.metadata().files.clone();
         let _not_swept = files.read().await;
         let named = reference.clone();
@@ -179,7 +182,7 @@ impl ContentWriter {
             let mut writer = content.writer(&self.backend, 0, None)?;
             writer.truncate(0)?;
             copy(content, digest, size, &mut writer)?;
-            self.bytes = Bytes::Own(writer);
+            self.bytes = Bytes::Own(Box::new(writer));
         }
         match &mut self.bytes {
             Bytes::Own(writer) => Ok(writer),

@@ -136,7 +136,7 @@ impl Metadata {
         let _no_commits = self.files.write().await;
         let (store, content) = (self.store.clone(), self.content.clone());
         content::blocking(move || {
-            let named = store.read(|transaction| sweep::Named::read(transaction))?;
+            let named = store.read(sweep::Named::read)?;
             named.remove_others(&content)
         })
         .await
