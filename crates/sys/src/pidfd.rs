@@ -32,7 +32,7 @@ pub fn send_signal(pidfd: BorrowedFd<'_>, signal: i32) -> io::Result<()> {
 /// Those of `waitid(2)` but `ECHILD`.
 pub fn wait(pidfd: BorrowedFd<'_>) -> io::Result<Option<WaitIdStatus>> {
     loop {
-        return match rustix::process::waitid(WaitId::PidFd(pidfd), WaitIdOptions::EXITED) {
+        return match rustix::process::waitid(WaitId::PidFd(pidfd), any_exited()) {
             Err(rustix::io::Errno::INTR) => continue,
             Err(rustix::io::Errno::CHILD) => Ok(None),
             other => Ok(other?),
@@ -45,7 +45,7 @@ pub fn wait(pidfd: BorrowedFd<'_>) -> io::Result<Option<WaitIdStatus>> {
 /// # Errors
 /// As [`wait`].
 pub fn try_wait(pidfd: BorrowedFd<'_>) -> io::Result<Option<WaitIdStatus>> {
-    let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
+    let options = any_exited() | WaitIdOptions::NOHANG;
     match rustix::process::waitid(WaitId::PidFd(pidfd), options) {
         Err(rustix::io::Errno::CHILD) => Ok(None),
         other => Ok(other?),
@@ -60,4 +60,9 @@ pub fn has_ended(pidfd: BorrowedFd<'_>) -> io::Result<bool> {
     let mut fds = [PollFd::from_borrowed_fd(pidfd, PollFlags::IN)];
     let now = Timespec { tv_sec: 0, tv_nsec: 0 };
     Ok(rustix::io::retry_on_intr(|| rustix::event::poll(&mut fds, Some(&now)))? > 0)
+}
+
+/// Also children that send no `SIGCHLD` ([`Options::unseen`](crate::clone::Options::unseen)).
+fn any_exited() -> WaitIdOptions {
+    WaitIdOptions::EXITED | WaitIdOptions::from_bits_retain(libc::__WALL as u32)
 }

@@ -24,10 +24,21 @@ pub fn join_session_keyring(name: &CStr) -> io::Result<()> {
 /// Gives each signal its default action and unblocks all: what was ignored or blocked would be so
 /// in the next program too, `SIGPIPE` in every child of a Rust program.
 pub fn restore_signals() {
+    // A sigaction of the kernel's with SIG_DFL, no flags and an empty mask. Not by the C library,
+    // which keeps two signals to itself that a parent may have left ignored.
+    let default = [0_u64; 4];
     for signal in 1..=LAST_SIGNAL {
-        // SAFETY: sets a disposition that runs no code of ours. Numbers that can't be set
-        // (SIGKILL, SIGSTOP, those that the C library keeps) fail without an effect.
-        unsafe { libc::signal(signal, libc::SIG_DFL) };
+        // SAFETY: the kernel reads a sigaction of four words, of which the mask has eight bytes.
+        // What is set runs no code of ours. SIGKILL and SIGSTOP fail without an effect.
+        unsafe {
+            libc::syscall(
+                libc::SYS_rt_sigaction,
+                signal,
+                default.as_ptr(),
+                std::ptr::null::<u64>(),
+                size_of::<u64>(),
+            )
+        };
     }
     // SAFETY: a sigset_t is plain data that sigemptyset fills, and sigprocmask reads it.
     unsafe {

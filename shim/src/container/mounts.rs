@@ -131,19 +131,18 @@ impl MountPlan {
     fn filesystem(&self, root: &Root, name: &str, source: &str) -> Result<()> {
         let target = self.mount_point(root, name)?;
         let filesystem = Filesystem::open(name).context(|| name.to_owned())?;
-        if !source.is_empty() && source != name {
-            filesystem.set("source", source).context(|| name.to_owned())?;
-        }
+        let source = if source.is_empty() { name } else { source };
+        filesystem.set("source", source).context(|| name.to_owned())?;
         for option in &self.options.data {
             filesystem
                 .option(option)
                 .map_err(|error| Error::invalid_argument(format!("option {option:?}: {error}")))?;
         }
-        if let (What::Filesystem { name, .. }, Some(mode)) = (&self.what, &target.mode)
+        if let Some(mode) = &target.mode
             && name == "tmpfs"
             && !self.options.data.iter().any(|option| option.starts_with("mode="))
         {
-            filesystem.set("mode", mode).context(|| name.clone())?;
+            filesystem.set("mode", mode).context(|| name.to_owned())?;
         }
         let detached = filesystem.mount(self.options.attributes()).context(|| name.to_owned())?;
         mount::attach(detached.as_fd(), target.fd.as_fd()).context(|| "attach it")?;

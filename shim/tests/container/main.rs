@@ -13,7 +13,9 @@ mod rights;
 mod start;
 mod terminal;
 
-use std::process::{Command, ExitCode};
+use std::io::{Read, Seek};
+use std::process::{Child, Command, ExitCode};
+use std::time::{Duration, Instant};
 
 /// Names the case that a child is to run.
 const CASE: &str = "CONTAINER_TEST_CASE";
@@ -68,12 +70,33 @@ fn main() -> ExitCode {
 }
 
 fn passes(name: &str) -> bool {
+    let output = tempfile::tempfile().unwrap();
+    let copy = || output.try_clone().unwrap();
     let executable = std::env::current_exe().unwrap();
-    let output = Command::new(executable).env(CASE, name).output().unwrap();
-    println!("test {name} ... {}", if output.status.success() { "ok" } else { "FAILED" });
-    if !output.status.success() {
-        println!("{}", String::from_utf8_lossy(&output.stdout));
-        println!("{}{}", String::from_utf8_lossy(&output.stderr), output.status);
+    let mut command = Command::new(executable);
+    let mut child = command.env(CASE, name).stdout(copy()).stderr(copy()).spawn().unwrap();
+    let success = ends_well(&mut child);
+    println!("test {name} ... {}", if success { "ok" } else { "FAILED" });
+    if !success {
+        let mut text = String::new();
+        copy().rewind().unwrap();
+        copy().read_to_string(&mut text).unwrap();
+        println!("{text}");
     }
-    output.status.success()
+    success
+}
+
+/// Whether `child` succeeds before it counts as hanging.
+fn ends_well(child: &mut Child) -> bool {
+    let hangs = Instant::now() + Duration::from_secs(60);
+    while Instant::now() < hangs {
+        if let Some(status) = child.try_wait().unwrap() {
+            return status.success();
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    println!("it hangs");
+    child.kill().unwrap();
+    child.wait().unwrap();
+    false
 }

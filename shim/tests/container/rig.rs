@@ -143,16 +143,21 @@ impl Rig {
             let mut container = self.create(&["sleep", "1000"], &Streams::new()).await.unwrap();
             container.start().await.unwrap();
             let result = visit(&container).await;
-            end(&container).await;
+            end(&container);
             container.destroy().await.unwrap();
             result
         })
     }
 }
 
-/// Kills the first process and takes its status.
-pub(crate) async fn end(container: &Container) {
-    pidfd::send_signal(container.init().pidfd.as_fd(), 9).unwrap();
+/// Kills the first process, which ends once its children in the pidns were waited for too.
+pub(crate) fn kill(container: &Container) {
+    let _ = pidfd::send_signal(container.init().pidfd.as_fd(), 9);
+}
+
+/// Kills the first process and waits for it.
+pub(crate) fn end(container: &Container) {
+    kill(container);
     wait(container.init());
 }
 
@@ -200,7 +205,9 @@ pub(crate) fn block_on<T>(future: impl Future<Output = T>) -> T {
 
 /// No child, mount, control group or directory of this process's containers is there.
 pub(crate) fn assert_nothing_left() {
-    let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
+    /// `__WALL` of `waitid(2)`: children of every kind.
+    const ALL: WaitIdOptions = WaitIdOptions::from_bits_retain(0x4000_0000);
+    let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | ALL;
     let children = rustix::process::waitid(WaitId::All, options);
     assert_eq!(children.err(), Some(rustix::io::Errno::CHILD), "a child is left");
     let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();

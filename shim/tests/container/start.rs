@@ -174,7 +174,7 @@ fn loopback_is_up() {
     block_on(async {
         let mut rig = Rig::new();
         let container = rig.create(&["true"], &Streams::new()).await.unwrap();
-        end(&container).await;
+        end(&container);
         container.destroy().await.unwrap();
     });
 }

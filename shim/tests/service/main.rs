@@ -1,6 +1,8 @@
 //! The shim as daemons meet it: the real program, spoken to over its socket, with real containers.
 //! Needs root.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test's helpers fail by panicking")]
+
 mod attach;
 mod bootstrap;
 mod death;
