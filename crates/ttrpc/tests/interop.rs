@@ -4,6 +4,8 @@
 //! string, as in `CreateTaskRequest.id`; a `u32` one whose field 1 is an unsigned integer, as in
 //! `CreateTaskResponse.pid`.
 
+#![allow(clippy::unwrap_used, reason = "a test's helpers fail by panicking")]
+
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

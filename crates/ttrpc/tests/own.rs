@@ -1,5 +1,7 @@
 //! Our client and our server with each other: what the protocol promises and no peer tests.
 
+#![allow(clippy::unwrap_used, reason = "a test's helpers fail by panicking")]
+
 use std::os::unix::net::UnixStream as StdStream;
 use std::path::PathBuf;
 use std::sync::Arc;

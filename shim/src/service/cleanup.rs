@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use berth_sys::cgroup::Cgroup;
@@ -54,7 +54,7 @@ fn read_spec(bundle: &Path) -> Result<Option<Spec>> {
 }
 
 /// Kills everything in the control group and removes it.
-fn end(path: &PathBuf) -> Result<()> {
+fn end(path: &Path) -> Result<()> {
     let cgroup = Cgroup::open(path)?;
     for _ in 0..LOOKS {
         if cgroup.kill_all()? == 0 {

@@ -4,6 +4,7 @@
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use berth_proto::containerd::events::TaskOom;
 use berth_sys::cgroup::Cgroup;
@@ -11,6 +12,9 @@ use berth_types::{Result, ResultExt};
 use tokio::net::unix::pipe;
 
 use super::Shim;
+
+/// The pauses between looks for the kill that an alarm announces, in milliseconds.
+const LOOKS: [u64; 7] = [1, 5, 20, 50, 100, 300, 600];
 
 /// How many kills have been announced.
 #[derive(Default)]
@@ -24,12 +28,9 @@ impl Shim {
                 let shim = Arc::downgrade(self);
                 tokio::spawn(async move {
                     while let Ok(()) = alarm.readable().await {
-                        let mut counts = [0; 4096];
-                        let _ = alarm.try_read(&mut counts);
+                        clear(&alarm);
                         let Some(shim) = shim.upgrade() else { return };
-                        if !shim.report_memory().await {
-                            return;
-                        }
+                        shim.look_for_kills().await;
                     }
                 });
             }
@@ -37,21 +38,38 @@ impl Shim {
         }
     }
 
-    /// Announces kills that have not been; false when there is no container any more.
+    /// v1 gives the alarm when memory runs out, a moment before it kills.
+    async fn look_for_kills(&self) {
+        for pause in LOOKS {
+            if self.report_memory().await {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(pause)).await;
+        }
+    }
+
+    /// Announces kills that have not been, and says whether there were any.
     pub(super) async fn report_memory(&self) -> bool {
         let container = self.container.read().await;
         let Some(container) = &*container else { return false };
-        match container.cgroup().oom_kills() {
-            Ok(kills) => {
-                if self.out_of_memory.0.fetch_max(kills, Ordering::Relaxed) < kills {
-                    let event = TaskOom { container_id: self.id.clone() };
-                    self.events.push("/tasks/oom", &event);
-                }
+        let kills = match container.cgroup().oom_kills() {
+            Ok(kills) => kills,
+            Err(error) => {
+                tracing::warn!("kills for want of memory are not known: {error}");
+                return false;
             }
-            Err(error) => tracing::warn!("kills for want of memory are not known: {error}"),
+        };
+        let new = self.out_of_memory.0.fetch_max(kills, Ordering::Relaxed) < kills;
+        if new {
+            self.events.push("/tasks/oom", &TaskOom { container_id: self.id.clone() });
         }
-        true
+        new
     }
+}
+
+/// Takes what makes the alarm readable, which is of no interest in itself.
+fn clear(alarm: &pipe::Receiver) {
+    let _ = alarm.try_read(&mut [0; 4096]);
 }
 
 /// Something that becomes readable, like a pipe, when memory runs out.
