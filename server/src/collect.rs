@@ -8,9 +8,10 @@ use berth_proto::containerd::events::{ContentDelete, SnapshotRemove};
 use berth_proto::containerd::services::images::v1::ImageDelete;
 use berth_types::Result;
 
-/// How long deletions add up before a collection: removing an image and its containers should
-/// take one.
-const GATHER: Duration = Duration::from_millis(200);
+/// How long deletions add up before a collection. It is also the time that clients who make
+/// something without a lease have to refer to it, which containerd's own collector leaves them too
+/// by waiting for more changes. Deletions that ask for it are not kept waiting.
+const GATHER: Duration = Duration::from_secs(60);
 
 /// At most this long without a collection, because leases and images expire unasked.
 const INTERVAL: Duration = Duration::from_secs(15 * 60);

@@ -2,6 +2,9 @@
 
 #![allow(dead_code, missing_docs, reason = "each test binary uses a part of the harness")]
 
+pub(crate) mod archive;
+pub(crate) mod registry;
+
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -14,24 +17,24 @@ use tonic::metadata::MetadataValue;
 use tonic::transport::{Channel, Endpoint, Uri};
 
 /// The daemon's program.
-pub const BERTHD: &str = env!("CARGO_BIN_EXE_berthd");
+pub(crate) const BERTHD: &str = env!("CARGO_BIN_EXE_berthd");
 
 /// A running daemon, which is stopped at the end.
-pub struct Daemon {
+pub(crate) struct Daemon {
     process: Option<Child>,
     directory: TempDir,
 }
 
 impl Daemon {
     /// Starts a daemon in a new directory and waits until it serves.
-    pub fn start() -> Self {
+    pub(crate) fn start() -> Self {
         let mut daemon = Self { process: None, directory: TempDir::new().unwrap() };
         daemon.boot();
         daemon
     }
 
     /// Starts the daemon on its directory, where none runs.
-    pub fn boot(&mut self) {
+    pub(crate) fn boot(&mut self) {
         assert!(self.process.is_none());
         let mut process = self.command().stdin(Stdio::null()).spawn().unwrap();
         while std::os::unix::net::UnixStream::connect(self.socket()).is_err() {
@@ -44,12 +47,12 @@ impl Daemon {
     }
 
     /// The command line of a daemon on this directory.
-    pub fn command(&self) -> Command {
+    pub(crate) fn command(&self) -> Command {
         self.command_on(&self.root())
     }
 
     /// The command line of a daemon with this one's socket, but another root.
-    pub fn command_on(&self, root: &Path) -> Command {
+    pub(crate) fn command_on(&self, root: &Path) -> Command {
         let mut command = Command::new(BERTHD);
         command.arg("--root").arg(root).arg("--state").arg(self.path("state"));
         command.arg("--address").arg(self.socket()).env_remove("RUST_LOG");
@@ -57,7 +60,7 @@ impl Daemon {
     }
 
     /// Sends `signal` and waits until the daemon has ended. Returns its exit code, if it had one.
-    pub fn stop(&mut self, signal: Signal) -> Option<i32> {
+    pub(crate) fn stop(&mut self, signal: Signal) -> Option<i32> {
         let mut process = self.process.take().unwrap();
         kill_process(Pid::from_child(&process), signal).unwrap();
         let status = process.wait().unwrap();
@@ -65,30 +68,30 @@ impl Daemon {
         status.code()
     }
 
-    pub fn pid(&self) -> u32 {
+    pub(crate) fn pid(&self) -> u32 {
         self.process.as_ref().unwrap().id()
     }
 
-    pub fn root(&self) -> PathBuf {
+    pub(crate) fn root(&self) -> PathBuf {
         self.path("root")
     }
 
-    pub fn socket(&self) -> PathBuf {
+    pub(crate) fn socket(&self) -> PathBuf {
         self.path("b.sock")
     }
 
-    pub fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
     }
 
     /// Runs the stock client `ctr` against this daemon.
-    pub fn ctr(&self, arguments: &[&str]) -> Output {
+    pub(crate) fn ctr(&self, arguments: &[&str]) -> Output {
         Command::new("ctr").arg("--address").arg(self.socket()).args(arguments).output().unwrap()
     }
 
     /// As [`ctr`](Self::ctr), for what must succeed. Returns its standard output.
     #[track_caller]
-    pub fn ctr_ok(&self, arguments: &[&str]) -> String {
+    pub(crate) fn ctr_ok(&self, arguments: &[&str]) -> String {
         let output = self.ctr(arguments);
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         assert!(output.status.success(), "ctr {arguments:?}: {}", text(&output.stderr));
@@ -97,14 +100,14 @@ impl Daemon {
 
     /// As [`ctr`](Self::ctr), for what must fail. Returns its standard error.
     #[track_caller]
-    pub fn ctr_fails(&self, arguments: &[&str]) -> String {
+    pub(crate) fn ctr_fails(&self, arguments: &[&str]) -> String {
         let output = self.ctr(arguments);
         assert!(!output.status.success(), "ctr {arguments:?} succeeded");
         String::from_utf8_lossy(&output.stderr).into_owned()
     }
 
     /// A connection for generated clients.
-    pub async fn channel(&self) -> Channel {
+    pub(crate) async fn channel(&self) -> Channel {
         connect(&self.socket()).await
     }
 }
@@ -118,7 +121,7 @@ impl Drop for Daemon {
 }
 
 /// Connects to the socket at `path`.
-pub async fn connect(path: &Path) -> Channel {
+pub(crate) async fn connect(path: &Path) -> Channel {
     let path = path.to_owned();
     let connector = tower::service_fn(move |_: Uri| {
         let path = path.clone();
@@ -131,7 +134,7 @@ pub async fn connect(path: &Path) -> Channel {
 }
 
 /// A request in the namespace `namespace`.
-pub fn in_namespace<T>(namespace: &str, message: T) -> tonic::Request<T> {
+pub(crate) fn in_namespace<T>(namespace: &str, message: T) -> tonic::Request<T> {
     let mut request = tonic::Request::new(message);
     let value = MetadataValue::try_from(namespace).unwrap();
     request.metadata_mut().insert("containerd-namespace", value);

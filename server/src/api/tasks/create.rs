@@ -36,6 +36,5 @@ pub(super) async fn create(
         checkpoint: String::new(),
     };
     let task = tasks.create(create).await?;
-    let pid = task.state("").await?.pid;
-    Ok(CreateTaskResponse { container_id: request.container_id, pid })
+    Ok(CreateTaskResponse { container_id: request.container_id, pid: task.pid() })
 }
