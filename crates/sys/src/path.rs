@@ -66,31 +66,19 @@ impl Root {
     /// A reference to the directory `path`; what is missing of it is made with mode 0755.
     ///
     /// # Errors
-    /// Those of `openat2(2)` and `mkdirat(2)`: `ENOTDIR` when something else is there, `EEXIST`
-    /// for a link that leads nowhere.
+    /// Those of `openat2(2)` and `mkdirat(2)`: `ENOTDIR` when something else is there, `ELOOP` for
+    /// a link that leads nowhere.
     pub fn make_directory(&self, path: &Path) -> io::Result<OwnedFd> {
         match self.open_at(path, OFlags::PATH | OFlags::DIRECTORY) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             other => return other,
         }
-        let mut reached = self.0.try_clone()?;
-        let mut walked = PathBuf::new();
-        let mut making = false;
-        for name in normal(path)?.components() {
-            walked.push(name);
-            if !making {
-                match self.open_at(&walked, OFlags::PATH | OFlags::DIRECTORY) {
-                    Ok(directory) => {
-                        reached = directory;
-                        continue;
-                    }
-                    Err(error) if error.kind() == io::ErrorKind::NotFound => making = true,
-                    Err(error) => return Err(error),
-                }
-            }
-            reached = make_child_directory(reached.as_fd(), name.as_ref())?;
-        }
-        Ok(reached)
+        let path = normal(path)?;
+        let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+            return self.0.try_clone();
+        };
+        let parent = self.make_directory(&Path::new("/").join(parent))?;
+        make_child_directory(parent.as_fd(), name.as_ref())
     }
 
     /// A reference to `path`; when it is missing, an empty file with mode 0644 is made, in
@@ -107,7 +95,7 @@ impl Root {
         let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
             return Err(Errno::ISDIR.into());
         };
-        let parent = self.make_directory(parent)?;
+        let parent = self.make_directory(&Path::new("/").join(parent))?;
         let flags =
             OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::RDONLY | OFlags::CLOEXEC;
         Ok(rustix::fs::openat(&parent, name, flags, Mode::from_raw_mode(0o644))?)

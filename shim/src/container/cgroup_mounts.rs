@@ -15,7 +15,7 @@ use super::mounts::MountPlan;
 const HIERARCHIES: &str = "/sys/fs/cgroup";
 
 /// `CGROUP2_SUPER_MAGIC` of `statfs(2)`.
-const CGROUP2_SUPER_MAGIC: rustix::fs::FsWord = 0x6367_7270;
+pub(super) const CGROUP2_SUPER_MAGIC: rustix::fs::FsWord = 0x6367_7270;
 
 /// Mounts the cgroup `directories` of the container at `plan`'s place inside of `root`. Hierarchies
 /// in which it has no directory of its own are not shown: there is only the host's to see.

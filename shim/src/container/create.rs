@@ -1,6 +1,6 @@
 //! Creating a container: all that can fail for the spec's fault fails here, and leaves nothing.
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
 use berth_sys::cgroup::Cgroup;
@@ -8,11 +8,12 @@ use berth_sys::clone;
 use berth_sys::namespace::Namespaces;
 use berth_types::{Error, Result, ResultExt};
 
-use super::handshake::{self, Go, Report};
+use super::cgroup_mounts::CGROUP2_SUPER_MAGIC;
+use super::handshake::{self, Go, Place, Report, ShimEnd};
 use super::init::{self, Init};
 use super::newborn::{self, Newborn};
 use super::plan::Plan;
-use super::{Container, CreateRequest, Io, hooks};
+use super::{Container, CreateRequest, Io, Process, hooks};
 
 /// How long the first process may take to get ready, hooks aside.
 const READY: Duration = Duration::from_secs(60);
@@ -29,14 +30,15 @@ impl Container {
         let plan = Plan::check(&request)?;
         check_streams(&plan, &request.io)?;
         newborn::hide()?;
-        let cgroup = Cgroup::create(&plan.cgroup, &plan.resources)?;
-        match give_birth(&plan, &cgroup, &request.io).await {
-            Ok(newborn) => {
-                let (init, channel) = newborn.grown()?;
+        let birth = Birth { plan: &plan, io: &request.io };
+        let mut cgroup = None;
+        match birth.give(&mut cgroup).await {
+            Ok((init, channel)) => {
+                let cgroup = cgroup.ok_or_else(|| Error::internal("no control group was made"))?;
                 Ok(Self { plan, cgroup, init, channel: Some(channel) })
             }
             Err(error) => {
-                if let Err(also) = cgroup.remove() {
+                if let Some(Err(also)) = cgroup.map(|cgroup| cgroup.remove()) {
                     tracing::warn!("a failed create left its control group behind: {also}");
                 }
                 Err(error)
@@ -54,66 +56,94 @@ fn check_streams(plan: &Plan, io: &Io) -> Result<()> {
     Ok(())
 }
 
-/// Starts the first process and sees it through to being ready.
-async fn give_birth(plan: &Plan, cgroup: &Cgroup, io: &Io) -> Result<Newborn> {
-    let mut newborn = spawn(plan, cgroup, io)?;
-    match raise(plan, cgroup, &mut newborn).await {
-        Ok(()) => Ok(newborn),
-        Err(error) => {
-            newborn.kill().await;
-            Err(error)
-        }
-    }
+/// Whether a process can be cloned straight into a control group: where v2 alone is mounted.
+fn clones_into_cgroup() -> bool {
+    rustix::fs::statfs("/sys/fs/cgroup").is_ok_and(|stat| stat.f_type == CGROUP2_SUPER_MAGIC)
 }
 
-fn spawn(plan: &Plan, cgroup: &Cgroup, io: &Io) -> Result<Newborn> {
-    let target = cgroup.clone_target()?;
-    let directories = cgroup.directories();
-    let (mut shim_end, child_end) = handshake::pair()?;
-    let options = clone::Options {
-        // The root of a cgroupns is where its maker is: it is made once the process has its place.
-        namespaces: plan.namespaces.new.without(Namespaces::CGROUP),
-        cgroup: target.as_ref().map(AsFd::as_fd),
-        ..clone::Options::default()
-    };
-    let init = || {
-        Init {
-            plan,
-            io,
-            cgroup: &directories,
-            channel: &child_end,
-            shim_end: &mut shim_end,
-            pid: None,
-        }
-        .run()
-    };
-    let child = plan
-        .namespaces
-        .with_joined_pidns(|| clone::spawn(options, init).context(|| "clone the first process"))?;
-    Newborn::new(child, shim_end)
+/// What the first process is made of.
+struct Birth<'a> {
+    plan: &'a Plan,
+    io: &'a Io,
 }
 
-async fn raise(plan: &Plan, cgroup: &Cgroup, newborn: &mut Newborn) -> Result<()> {
-    let pid = newborn.pid();
-    if plan.namespaces.new.contains(Namespaces::USER) {
-        plan.id_maps.write(pid)?;
-        newborn.channel.go(Go::Mapped)?;
+impl Birth<'_> {
+    /// Makes the control group, which is the caller's to remove after a failure too, and starts the
+    /// first process and sees it through to being ready. On v1 the process works at its
+    /// filesystem while the shim makes the control group.
+    async fn give(&self, cgroup: &mut Option<Cgroup>) -> Result<(Process, ShimEnd)> {
+        let plan = self.plan;
+        let mut target = None;
+        if clones_into_cgroup() {
+            let made = Cgroup::create(&plan.cgroup, &plan.resources)?;
+            target = cgroup.insert(made).clone_target()?;
+        }
+        let mut newborn = self.spawn(target.as_ref())?;
+        match self.raise(&mut newborn, cgroup).await {
+            Ok(()) => newborn.grown(),
+            Err(error) => {
+                newborn.kill().await;
+                Err(error)
+            }
+        }
     }
-    if cgroup.clone_target()?.is_none() {
-        cgroup.add(pid)?;
+
+    fn spawn(&self, cgroup: Option<&OwnedFd>) -> Result<Newborn> {
+        let Self { plan, io } = self;
+        let (mut shim_end, child_end) = handshake::pair()?;
+        let options = clone::Options {
+            // The process makes these itself: a netns while the shim is busy otherwise, and a
+            // cgroupns, whose root is where its maker is, once it has its place.
+            namespaces: plan.namespaces.new.without(Namespaces::CGROUP | Namespaces::NET),
+            cgroup: cgroup.map(AsFd::as_fd),
+            ..clone::Options::default()
+        };
+        let init = || {
+            let shim_end = &mut shim_end;
+            Init { plan, io, channel: &child_end, shim_end, place: None }.run()
+        };
+        let child = plan.namespaces.with_joined_pidns(|| {
+            clone::spawn(options, init).context(|| "clone the first process")
+        })?;
+        Newborn::new(child, shim_end)
     }
-    newborn.set_oom_score(plan.program.oom_score_adj)?;
-    newborn.channel.go(Go::InCgroup(pid))?;
-    if init::runs_beside(plan) {
+
+    async fn raise(&self, newborn: &mut Newborn, cgroup: &mut Option<Cgroup>) -> Result<()> {
+        let plan = self.plan;
+        let pid = newborn.pid();
+        if plan.namespaces.new.contains(Namespaces::USER) {
+            plan.id_maps.write(pid)?;
+            newborn.channel.go(Go::Mapped)?;
+        }
+        let cgroup = match cgroup {
+            Some(cgroup) => cgroup,
+            None => {
+                let made = Cgroup::create(&plan.cgroup, &plan.resources)?;
+                let cgroup = cgroup.insert(made);
+                cgroup.add(pid)?;
+                cgroup
+            }
+        };
+        newborn.set_oom_score(plan.program.oom_score_adj)?;
+        newborn.channel.go_in_cgroup(&Place { pid, cgroup: cgroup.directories() })?;
+        self.run_hooks(newborn).await?;
+        let ready = newborn::in_time(READY, "getting ready", newborn.next()).await?;
+        expect(ready, |report| matches!(report, Report::Ready))
+    }
+
+    /// Runs the hooks that the process waits for.
+    async fn run_hooks(&self, newborn: &mut Newborn) -> Result<()> {
+        if !init::runs_beside(self.plan) {
+            return Ok(());
+        }
         let mounted = newborn::in_time(READY, "mounting", newborn.next()).await?;
         expect(mounted, |report| matches!(report, Report::Mounted))?;
-        let state = hooks::state(plan, "creating", Some(pid));
-        hooks::run_beside(&plan.hooks.prestart, &state).await.context(|| "prestart")?;
-        hooks::run_beside(&plan.hooks.create_runtime, &state).await.context(|| "createRuntime")?;
-        newborn.channel.go(Go::HooksRan)?;
+        let hooks = &self.plan.hooks;
+        let state = hooks::state(self.plan, "creating", Some(newborn.pid()));
+        hooks::run_beside(&hooks.prestart, &state).await.context(|| "prestart")?;
+        hooks::run_beside(&hooks.create_runtime, &state).await.context(|| "createRuntime")?;
+        newborn.channel.go(Go::HooksRan)
     }
-    let ready = newborn::in_time(READY, "getting ready", newborn.next()).await?;
-    expect(ready, |report| matches!(report, Report::Ready))
 }
 
 fn expect(report: Option<Report>, is_it: impl Fn(&Report) -> bool) -> Result<()> {

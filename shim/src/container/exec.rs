@@ -74,7 +74,7 @@ impl Container {
             self.cgroup.add(pid)?;
         }
         newborn.set_oom_score(program.oom_score_adj)?;
-        newborn.channel.go(Go::InCgroup(pid))?;
+        newborn.channel.go(Go::Start)?;
         match newborn::in_time(RUNNING, "starting the program", newborn.next()).await? {
             None => Ok(()),
             Some(_) => Err(Error::internal("a process that joins a container took a wrong step")),
@@ -127,7 +127,7 @@ impl Exec<'_> {
             channel: self.channel,
         };
         let image = last_steps.prepare()?;
-        self.channel.wait_for(Go::InCgroup(0))?;
+        self.channel.wait_for(Go::Start)?;
         last_steps.finish(&image)
     }
 

@@ -4,8 +4,8 @@
 //!        shim                                child
 //!          | ------------- clone3 ------------> |
 //!          | --- Mapped ----------------------> |  only with a new userns: its maps are written
-//!          |                                    |  mounts the root filesystem
-//!          | --- InCgroup(pid) ---------------> |  awaited before anything that shows the cgroup
+//!          |  makes the cgroup                  |  mounts the root filesystem
+//!          | --- InCgroup(place) -------------> |  awaited before anything that shows the cgroup
 //!          |                                    |  mounts the rest
 //!          | <-------------------- Mounted ---- |  only with prestart or createRuntime hooks:
 //!          | --- HooksRan --------------------> |  the shim has run them
@@ -17,11 +17,14 @@
 //! ```
 //!
 //! Instead of any of its messages the child may send `Failed`, its last one, and before any of
-//! them `Warning`s. An exec skips what is about mounts and hooks, and its Start follows at once.
+//! them `Warning`s. An exec has only `Start`, sent once it is in the cgroup, and the close.
 //! Each end takes the closing of the other for its death.
 
+use std::ffi::OsStr;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
 
 use berth_sys::socket;
 use berth_types::{Error, Kind, Result, ResultExt};
@@ -52,19 +55,47 @@ pub(super) enum Report {
 pub(super) enum Go {
     /// The maps of its userns are written.
     Mapped,
-    /// It is in its cgroup; its process id, as the shim sees it.
-    InCgroup(i32),
+    /// It is in its cgroup; a [`Place`] comes with it.
+    InCgroup,
     /// The hooks that run beside it have run.
     HooksRan,
     /// It is to become the program.
     Start,
 }
 
+/// Where a child is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Place {
+    /// Its process id, as the shim sees it.
+    pub(super) pid: i32,
+    /// The directories of its cgroup.
+    pub(super) cgroup: Vec<PathBuf>,
+}
+
+impl Place {
+    /// The id, and each path after a zero byte.
+    fn encode(&self) -> Vec<u8> {
+        let mut bytes = self.pid.to_ne_bytes().to_vec();
+        for directory in &self.cgroup {
+            bytes.push(0);
+            bytes.extend(directory.as_os_str().as_bytes());
+        }
+        bytes
+    }
+
+    fn decode(bytes: &[u8]) -> Option<Self> {
+        let (pid, rest) = bytes.split_first_chunk()?;
+        let directory = |bytes| PathBuf::from(OsStr::from_bytes(bytes));
+        let cgroup = rest.split(|byte| *byte == 0).skip(1).map(directory).collect();
+        Some(Self { pid: i32::from_ne_bytes(*pid), cgroup })
+    }
+}
+
 impl Go {
     fn tag(self) -> u8 {
         match self {
             Self::Mapped => b'm',
-            Self::InCgroup(_) => b'c',
+            Self::InCgroup => b'c',
             Self::HooksRan => b'h',
             Self::Start => b's',
         }
@@ -125,19 +156,18 @@ impl ShimEnd {
 
     /// Tells the child to go on. That it is gone is no failure: the next report says so.
     pub(super) fn go(&self, go: Go) -> Result<()> {
-        let mut message = vec![go.tag()];
-        if let Go::InCgroup(pid) = go {
-            message.extend(pid.to_ne_bytes());
-        }
-        match socket::send(self.0.as_fd(), &message, None) {
-            Err(error)
-                if matches!(
-                    error.kind(),
-                    io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset
-                ) =>
-            {
-                Ok(())
-            }
+        self.send(&[go.tag()])
+    }
+
+    /// Tells the child that it is in its cgroup.
+    pub(super) fn go_in_cgroup(&self, place: &Place) -> Result<()> {
+        self.send(&[&[Go::InCgroup.tag()], &place.encode()[..]].concat())
+    }
+
+    fn send(&self, message: &[u8]) -> Result<()> {
+        use io::ErrorKind::{BrokenPipe, ConnectionReset};
+        match socket::send(self.0.as_fd(), message, None) {
+            Err(error) if matches!(error.kind(), BrokenPipe | ConnectionReset) => Ok(()),
             other => other.context(|| "speak to a container's process"),
         }
     }
@@ -174,17 +204,25 @@ impl ChildEnd {
         socket::send(self.0.as_fd(), &message, fd).context(|| "report to the shim")
     }
 
-    /// Waits until the shim says to go on, which must be `expected`; gives the number that came
-    /// with it, 0 without one.
-    pub(super) fn wait_for(&self, expected: Go) -> Result<i32> {
-        let mut buffer = [0; 8];
+    /// Waits until the shim says to go on, which must be `expected`.
+    pub(super) fn wait_for(&self, expected: Go) -> Result<()> {
+        self.receive(expected).map(drop)
+    }
+
+    /// Waits until the shim says that the caller is in its cgroup.
+    pub(super) fn wait_for_cgroup(&self) -> Result<Place> {
+        let place = self.receive(Go::InCgroup)?;
+        Place::decode(&place).ok_or_else(|| Error::internal("the shim named no place"))
+    }
+
+    /// What comes with `expected`.
+    fn receive(&self, expected: Go) -> Result<Vec<u8>> {
+        let mut buffer = [0; MESSAGE_MAX];
         let (length, _) =
             socket::receive(self.0.as_fd(), &mut buffer).context(|| "hear from the shim")?;
         match &buffer[..length] {
             [] => Err(Error::cancelled("the shim is gone")),
-            [tag, number @ ..] if *tag == expected.tag() => {
-                Ok(number.try_into().map_or(0, i32::from_ne_bytes))
-            }
+            [tag, rest @ ..] if *tag == expected.tag() => Ok(rest.to_vec()),
             _ => Err(Error::internal("the shim sent a message out of its order")),
         }
     }
@@ -215,7 +253,7 @@ mod tests {
     #[tokio::test]
     async fn a_child_that_dies_without_listening_is_still_heard() {
         let (shim, child) = ends();
-        shim.go(Go::InCgroup(1)).unwrap();
+        shim.go(Go::Mapped).unwrap();
         child.report(&Report::Failed(Error::not_found("no such thing"))).unwrap();
         drop(child);
         shim.go(Go::Start).unwrap();
@@ -225,10 +263,13 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_step_out_of_its_order_is_refused_and_the_number_arrives() {
+    async fn a_step_out_of_its_order_is_refused_and_the_place_arrives() {
         let (shim, child) = ends();
-        shim.go(Go::InCgroup(42)).unwrap();
-        assert_eq!(child.wait_for(Go::InCgroup(0)).unwrap(), 42);
+        for cgroup in [vec![], vec![PathBuf::from("/a"), PathBuf::from("/b c")]] {
+            let place = Place { pid: 42, cgroup };
+            shim.go_in_cgroup(&place).unwrap();
+            assert_eq!(child.wait_for_cgroup().unwrap(), place);
+        }
         shim.go(Go::Start).unwrap();
         assert!(child.wait_for(Go::HooksRan).is_err());
         drop(shim);

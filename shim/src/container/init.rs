@@ -6,7 +6,6 @@
 use std::convert::Infallible;
 use std::ffi::CString;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::PathBuf;
 
 use berth_sys::namespace::{self, Namespaces};
 use berth_sys::path::Root;
@@ -14,7 +13,7 @@ use berth_sys::{loopback, mount, process};
 use berth_types::{Result, ResultExt};
 use rustix::thread::{self, Gid, Uid};
 
-use super::handshake::{self, ChildEnd, Go, Report};
+use super::handshake::{self, ChildEnd, Go, Place, Report};
 use super::last_steps::{self, LastSteps};
 use super::mounts::What;
 use super::plan::Plan;
@@ -24,12 +23,10 @@ use super::{Io, cgroup_mounts, console, devices, hooks, masks, sysctl};
 pub(super) struct Init<'a> {
     pub(super) plan: &'a Plan,
     pub(super) io: &'a Io,
-    /// The directories of its control group.
-    pub(super) cgroup: &'a [PathBuf],
     pub(super) channel: &'a ChildEnd,
     pub(super) shim_end: &'a mut OwnedFd,
-    /// Its process id as the shim sees it, once it is known to be in its control group.
-    pub(super) pid: Option<i32>,
+    /// Where it is, once it is in its control group.
+    pub(super) place: Option<Place>,
 }
 
 impl Init<'_> {
@@ -59,8 +56,11 @@ impl Init<'_> {
         let image = self.last_steps(&root).prepare()?;
         self.channel.report(&Report::Ready)?;
         self.channel.wait_for(Go::Start)?;
-        hooks::run(&self.plan.hooks.start_container, &hooks::state(self.plan, "created", self.pid))
-            .context(|| "startContainer")?;
+        hooks::run(
+            &self.plan.hooks.start_container,
+            &hooks::state(self.plan, "created", self.pid()),
+        )
+        .context(|| "startContainer")?;
         self.last_steps(&root).finish(&image)
     }
 
@@ -87,21 +87,30 @@ impl Init<'_> {
         }
         namespaces.join(namespaces.joins().without(Namespaces::PID))?;
         if namespaces.new.contains(Namespaces::NET) {
+            // The most expensive one; the shim makes the control group meanwhile.
+            namespace::unshare(Namespaces::NET).context(|| "make a network namespace")?;
             loopback::bring_up().context(|| "bring up the loopback interface")?;
         }
         Ok(())
     }
 
     /// Waits until it is in its control group, whose root its cgroupns is to have.
-    fn enter_cgroup(&mut self) -> Result<()> {
-        if self.pid.is_some() {
-            return Ok(());
-        }
-        self.pid = Some(self.channel.wait_for(Go::InCgroup(0))?);
-        if self.plan.namespaces.new.contains(Namespaces::CGROUP) {
-            namespace::unshare(Namespaces::CGROUP).context(|| "make a cgroup namespace")?;
-        }
-        Ok(())
+    fn enter_cgroup(&mut self) -> Result<&Place> {
+        let place = match self.place.take() {
+            Some(place) => place,
+            None => {
+                let place = self.channel.wait_for_cgroup()?;
+                if self.plan.namespaces.new.contains(Namespaces::CGROUP) {
+                    namespace::unshare(Namespaces::CGROUP).context(|| "make a cgroup namespace")?;
+                }
+                place
+            }
+        };
+        Ok(self.place.insert(place))
+    }
+
+    fn pid(&self) -> Option<i32> {
+        self.place.as_ref().map(|place| place.pid)
     }
 
     fn mount_all(&mut self, root: &Root) -> Result<()> {
@@ -109,8 +118,7 @@ impl Init<'_> {
         for mount in &plan.mounts {
             match mount.what {
                 What::Cgroup => {
-                    self.enter_cgroup()?;
-                    cgroup_mounts::mount(mount, root, self.cgroup)?;
+                    cgroup_mounts::mount(mount, root, &self.enter_cgroup()?.cgroup)?;
                 }
                 _ => mount.mount(root)?,
             }
@@ -125,7 +133,7 @@ impl Init<'_> {
             self.channel.report(&Report::Mounted)?;
             self.channel.wait_for(Go::HooksRan)?;
         }
-        let state = hooks::state(self.plan, "creating", self.pid);
+        let state = hooks::state(self.plan, "creating", self.pid());
         hooks::run(&self.plan.hooks.create_container, &state).context(|| "createContainer")
     }
 
