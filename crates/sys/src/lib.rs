@@ -6,6 +6,7 @@ pub mod capability;
 pub mod cgroup;
 pub mod clone;
 pub mod exec;
+pub mod last_close;
 pub mod loopback;
 pub mod mount;
 pub mod namespace;

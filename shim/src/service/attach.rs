@@ -1,10 +1,8 @@
 //! Attach: a stream of its own connection that gets a copy of a process's output and may write to
 //! its input.
 
-use std::sync::Arc;
-
 use berth_proto::berth::shim::v1::{AttachRequest, AttachResponse};
-use berth_ttrpc::{Receiver, Stream};
+use berth_ttrpc::{Receiver, Request, Stream};
 use berth_types::{Error, Result};
 
 use super::process::Process;
@@ -15,7 +13,7 @@ use super::task::Shim;
 /// # Errors
 /// InvalidArgument when the first message names no process, NotFound for one that isn't there,
 /// ResourceExhausted when the client was cut off for reading too slowly.
-pub(crate) async fn attach(shim: &Shim, stream: Stream) -> Result<()> {
+pub(crate) async fn attach(shim: &Shim, request: &Request, stream: Stream) -> Result<()> {
     let Stream { sender, mut receiver } = stream;
     let Some(first) = receiver.next::<AttachRequest>().await? else {
         return Err(Error::invalid_argument("the first message must name a process"));
@@ -31,13 +29,13 @@ pub(crate) async fn attach(shim: &Shim, stream: Stream) -> Result<()> {
     };
     tokio::select! {
         outcome = forward => outcome,
-        () = feed(process.clone(), first, receiver) => Ok(()),
+        () = feed(&process, first, receiver, request) => Ok(()),
     }
 }
 
 /// Hands a client's input on; returns when the client is gone. A client that closes its half of
 /// the stream without a word had no input to give, and stays for the output.
-async fn feed(process: Arc<Process>, first: AttachRequest, mut receiver: Receiver) {
+async fn feed(process: &Process, first: AttachRequest, mut receiver: Receiver, request: &Request) {
     let input = &process.streams.input;
     let mut message = first;
     loop {
@@ -50,7 +48,7 @@ async fn feed(process: Arc<Process>, first: AttachRequest, mut receiver: Receive
         }
         match receiver.next().await {
             Ok(Some(next)) => message = next,
-            Ok(None) => return std::future::pending().await,
+            Ok(None) => return request.abandoned().await,
             Err(_) => return input.client_left(),
         }
     }

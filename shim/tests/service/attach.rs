@@ -212,3 +212,18 @@ async fn nothing_can_be_attached_to_what_is_not_there() {
     rig.create("true", &names("")).await.unwrap();
     assert_eq!(try_attach(&rig, "none", true).await.err().unwrap().kind(), Kind::NotFound);
 }
+
+#[tokio::test]
+async fn clients_that_leave_leave_nothing() {
+    let mut rig = Rig::new().await;
+    rig.create("sleep 1000", &names("attach:keep")).await.unwrap();
+    rig.start("").await.unwrap();
+    drop(attach(&rig, "").await);
+    let before = rig.descriptors();
+    for _ in 0..50 {
+        drop(attach(&rig, "").await);
+        let watcher = attach(&rig, "").await;
+        watcher.sender.close().await.unwrap();
+    }
+    rig.until("connections are left", |rig| rig.descriptors() <= before).await;
+}

@@ -19,7 +19,7 @@ async fn a_killed_shims_container_is_killed_and_removed() {
     let response = rig.clean_up();
     assert_eq!(response.exit_status, 137);
     assert!(response.exited_at.is_some());
-    assert!(!alive(pid));
+    rig.until("it is left", |_| !alive(pid)).await;
     rig.assert_no_cgroup();
     // Again, as after a daemon that died meanwhile.
     assert_eq!(rig.clean_up().exit_status, 137);
@@ -44,6 +44,6 @@ async fn a_container_that_was_not_started_dies_with_its_shim() {
     rig.shim.kill().unwrap();
     rig.shim.wait().unwrap();
     rig.clean_up();
-    assert!(!alive(pid));
+    rig.until("it is left", |_| !alive(pid)).await;
     assert_eq!(rig.state("").await.unwrap_err().kind(), Kind::Unavailable);
 }

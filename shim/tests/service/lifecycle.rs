@@ -2,6 +2,7 @@
 
 use berth_proto::containerd::events::{TaskDelete, TaskExit, TaskStart};
 use berth_proto::containerd::task::v3 as api;
+use berth_proto::containerd::types::Mount;
 use berth_proto::containerd::v1::types::Status;
 use berth_ttrpc::Options;
 use berth_types::Kind;
@@ -207,15 +208,43 @@ async fn the_shim_has_one_thread_and_no_zombies() {
     rig.exec("one", "(true &) ; (sleep 0.01 &)", &Names::default()).await.unwrap();
     rig.start("one").await.unwrap();
     rig.wait("one").await;
-    let shim = format!("/proc/{}", rig.shim.id());
-    let children = format!("{shim}/task/{}/children", rig.shim.id());
-    let deadline = std::time::Instant::now() + HANGS;
-    while std::fs::read_to_string(&children).unwrap().split_whitespace().count() > 1 {
-        assert!(std::time::Instant::now() < deadline, "orphans are not reaped");
-        tokio::task::yield_now().await;
-    }
-    let status = std::fs::read_to_string(format!("{shim}/status")).unwrap();
+    rig.until("orphans are not reaped", |rig| rig.children() == 1).await;
+    let status = std::fs::read_to_string(format!("/proc/{}/status", rig.shim.id())).unwrap();
     assert!(status.contains("Threads:\t1\n"), "{status}");
+}
+
+#[tokio::test]
+async fn a_container_on_an_overlay_leaves_the_shim_as_it_was() {
+    let mut rig = Rig::new().await;
+    let root = rig.path("root");
+    for directory in ["upper", "work"] {
+        std::fs::create_dir_all(root.join(directory)).unwrap();
+    }
+    std::fs::rename(rig.bundle().join("rootfs"), root.join("lower")).unwrap();
+    std::fs::create_dir(rig.bundle().join("rootfs")).unwrap();
+    let option = |name: &str, directory: &str| format!("{name}={}/{directory}", root.display());
+    rig.rootfs = vec![Mount {
+        r#type: "overlay".into(),
+        source: "overlay".into(),
+        options: vec![
+            option("lowerdir", "lower"),
+            option("upperdir", "upper"),
+            option("workdir", "work"),
+        ],
+        ..Default::default()
+    }];
+    rig.state("").await.unwrap_err();
+    let before = rig.descriptors();
+    for _ in 0..3 {
+        rig.run("echo kept > /tmp/file", &Names::default()).await;
+        assert_eq!(rig.wait("").await, 0);
+        rig.delete("").await.unwrap();
+        rig.until("a child is left", |rig| rig.children() == 0).await;
+        let kept = std::fs::read_to_string(root.join("upper/tmp/file")).unwrap();
+        assert_eq!(kept, "kept\n");
+    }
+    // A second's worth of a connection to the daemon may still be there.
+    rig.until("descriptors are left", |rig| rig.descriptors() <= before).await;
 }
 
 #[tokio::test]

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use berth_proto::containerd::services::events::ttrpc::v1::ForwardRequest;
 use berth_proto::containerd::task::v3 as api;
-use berth_proto::containerd::types::Envelope;
+use berth_proto::containerd::types::{Envelope, Mount};
 use berth_proto::containerd::v1::types::Status;
 use berth_ttrpc::{Client, Handler, Options, Request, Server};
 use berth_types::Result;
@@ -62,6 +62,8 @@ pub(crate) struct Rig {
     directory: TempDir,
     pub(crate) id: String,
     pub(crate) spec: Spec,
+    /// What is mounted as the root; by default the root is there already.
+    pub(crate) rootfs: Vec<Mount>,
     pub(crate) shim: Child,
     pub(crate) client: Client,
     pub(crate) events: mpsc::UnboundedReceiver<Envelope>,
@@ -91,7 +93,7 @@ impl Rig {
         let shim = serve(&id, directory.path(), listener);
         let client = Client::connect(&directory.path().join("socket")).await.unwrap();
         let (sender, events) = mpsc::unbounded_channel();
-        Self { directory, id, spec, shim, client, events, sender, daemon: None }
+        Self { directory, id, spec, rootfs: Vec::new(), shim, client, events, sender, daemon: None }
     }
 
     pub(crate) fn start_daemon(&mut self) {
@@ -146,6 +148,7 @@ impl Rig {
         let request = api::CreateTaskRequest {
             id: self.id.clone(),
             bundle: self.bundle().to_str().unwrap().to_owned(),
+            rootfs: self.rootfs.clone(),
             terminal: names.terminal,
             stdin: names.stdin.clone(),
             stdout: names.stdout.clone(),
@@ -238,6 +241,27 @@ impl Rig {
             topics.push(self.event().await.0);
         }
         topics
+    }
+
+    /// How many descriptors the shim has.
+    pub(crate) fn descriptors(&self) -> usize {
+        fs::read_dir(format!("/proc/{}/fd", self.shim.id())).unwrap().count()
+    }
+
+    /// How many children the shim has.
+    pub(crate) fn children(&self) -> usize {
+        let pid = self.shim.id();
+        let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
+        children.split_whitespace().count()
+    }
+
+    /// Waits, for as long as it takes, until `condition` holds.
+    pub(crate) async fn until(&self, what: &str, condition: impl Fn(&Self) -> bool) {
+        let deadline = std::time::Instant::now() + HANGS;
+        while !condition(self) {
+            assert!(std::time::Instant::now() < deadline, "{what}");
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
     }
 
     /// Checks that nothing is left of the container's control group.

@@ -59,6 +59,8 @@ impl Hub {
         let (sender, queue) = mpsc::channel(QUEUE);
         let cut_off = Arc::new(AtomicBool::new(false));
         let mut clients = self.lock();
+        // Those that left while nothing was written have not been noticed.
+        clients.retain(|client| !client.queue.is_closed());
         if *self.open.borrow() > 0 {
             clients.push(Client { queue: sender, lossless, cut_off: cut_off.clone() });
         }
@@ -145,6 +147,15 @@ mod tests {
             assert_eq!(client.next().await.unwrap(), None);
         }
         assert_eq!(hub.attach(true).next().await.unwrap(), None);
+    }
+
+    #[tokio::test]
+    async fn clients_that_left_are_forgotten() {
+        let hub = Hub::new();
+        for _ in 0..1000 {
+            drop(hub.attach(true));
+        }
+        assert!(hub.lock().len() <= 1);
     }
 
     #[tokio::test]

@@ -87,6 +87,7 @@ impl Shim {
             if let Some(exit) = self.reaper.claim(pid, &init.pidfd, process) {
                 step.hold(exit);
             }
+            self.hold_root(&request.rootfs, pid)?;
             process.streams.connect(ends, terminal)
         });
         if let Err(error) = begun {

@@ -7,15 +7,15 @@ use berth_proto::containerd::task::v3::ExecProcessRequest;
 use berth_types::{Error, Result, id, spec};
 
 use super::Shim;
-use crate::service::process::Process;
+use crate::service::process::{Phase, Process};
 use crate::service::stdio::Names;
 
 impl Shim {
     /// # Errors
-    /// AlreadyExists for an id in use, FailedPrecondition when the container doesn't run,
+    /// AlreadyExists for an id in use, FailedPrecondition when the container has ended,
     /// InvalidArgument for a request that can't be right.
     pub(super) fn exec(&self, request: ExecProcessRequest) -> Result<()> {
-        self.check_running(&request.id)?;
+        self.check_alive(&request.id)?;
         id::validate("exec id", &request.exec_id)?;
         let names = Names {
             terminal: request.terminal,
@@ -37,5 +37,14 @@ impl Shim {
         let event = TaskExecAdded { container_id: request.id, exec_id: request.exec_id };
         self.events.push("/tasks/exec-added", &event);
         Ok(())
+    }
+
+    fn check_alive(&self, id: &str) -> Result<()> {
+        match self.process(id, "")?.phase() {
+            Phase::Created | Phase::Running => Ok(()),
+            Phase::Added | Phase::Stopped(_) => {
+                Err(Error::failed_precondition(format!("container {id} is not running")))
+            }
+        }
     }
 }

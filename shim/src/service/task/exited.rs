@@ -43,6 +43,9 @@ impl Shim {
             exited_at: exit.timestamp(),
         };
         self.events.push("/tasks/exit", &event);
+        if process.is_init() {
+            self.let_go_of_root();
+        }
     }
 
     /// Without its init a container is over. The kernel sees to that in a pidns of its own; in a

@@ -8,6 +8,7 @@ mod kill;
 mod oom;
 mod pause;
 mod pids;
+mod root;
 mod shutdown;
 mod start;
 mod state;
@@ -16,6 +17,7 @@ mod streams;
 mod update;
 
 use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -49,6 +51,8 @@ pub(crate) struct Shim {
     /// By exec id; the init's is empty.
     processes: Mutex<BTreeMap<String, Arc<Process>>>,
     out_of_memory: oom::Count,
+    /// Keeps the init's end from waiting for its root filesystem to be written back.
+    root: Mutex<Option<OwnedFd>>,
 }
 
 impl Shim {
@@ -63,6 +67,7 @@ impl Shim {
             container: RwLock::new(None),
             processes: Mutex::default(),
             out_of_memory: oom::Count::default(),
+            root: Mutex::default(),
         }
     }
 
@@ -154,7 +159,7 @@ impl Handler for Service {
 
     async fn stream(&self, request: Request, stream: Stream) -> Result<()> {
         match (&*request.service, &*request.method) {
-            (STREAMS, "Attach") => attach::attach(&self.0, stream).await,
+            (STREAMS, "Attach") => attach::attach(&self.0, &request, stream).await,
             _ => Err(request.unimplemented()),
         }
     }

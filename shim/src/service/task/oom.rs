@@ -30,6 +30,10 @@ impl Shim {
                     while let Ok(()) = alarm.readable().await {
                         clear(&alarm);
                         let Some(shim) = shim.upgrade() else { return };
+                        // The removal of a control group is an alarm too, its last.
+                        if shim.container.read().await.is_none() {
+                            return;
+                        }
                         shim.look_for_kills().await;
                     }
                 });
