@@ -26,12 +26,12 @@ impl NamespacePlan {
             }
             match namespace.path.as_deref().filter(|path| !path.is_empty()) {
                 None => plan.new = plan.new | kind,
-                Some(path) => {
-                    let fd = namespace::open(path).map_err(|error| {
-                        invalid(format!("can't be joined: open {path}: {error}"))
-                    })?;
-                    plan.joined.push((kind, fd));
+                Some(_) if kind == Namespaces::USER => {
+                    return Err(Error::unimplemented(
+                        "linux.namespaces: joining a user namespace is not offered",
+                    ));
                 }
+                Some(path) => plan.joined.extend(open(kind, path)?.map(|fd| (kind, fd))),
             }
         }
         if !plan.new.contains(Namespaces::MOUNT) {
@@ -83,6 +83,19 @@ impl NamespacePlan {
     }
 }
 
+/// The namespace of `kind` at `path`; `None` when it is the shim's own, which is then shared and
+/// not joined.
+fn open(kind: Namespaces, path: &str) -> Result<Option<OwnedFd>> {
+    let open = || {
+        let theirs = namespace::open(path)?;
+        let ours = rustix::fs::stat(format!("/proc/self/ns/{}", name_of(kind)))?;
+        let stat = rustix::fs::fstat(&theirs)?;
+        let same = (stat.st_dev, stat.st_ino) == (ours.st_dev, ours.st_ino);
+        Ok::<_, std::io::Error>((!same).then_some(theirs))
+    };
+    open().map_err(|error| invalid(format!("can't be joined: open {path}: {error}")))
+}
+
 fn kind_of(name: &str) -> Result<Namespaces> {
     Ok(match name {
         "pid" => Namespaces::PID,
@@ -120,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn new_and_joined_kinds_are_told_apart() {
+    fn new_and_shared_kinds_are_told_apart() {
         let plan = NamespacePlan::check(&list(&[
             ("mount", Some("")),
             ("pid", None),
@@ -128,7 +141,7 @@ mod tests {
         ]))
         .unwrap();
         assert_eq!(plan.new, Namespaces::MOUNT | Namespaces::PID);
-        assert_eq!(plan.joins(), Namespaces::NET);
+        assert_eq!(plan.joins(), Namespaces::NONE, "the host's is shared, not joined");
     }
 
     #[test]

@@ -3,6 +3,8 @@
 //! Creating containers is for processes with one thread, which the usual test harness is not: here
 //! each case runs in a process of its own, one after the other. Arguments are parts of names.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod attacks;
 mod exec;
 mod failures;

@@ -1,8 +1,9 @@
 //! A container's start and what it is born with.
 
 use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
-use berth_types::spec::Mount;
+use berth_types::spec::{IdMapping, Mount, Namespace, Process};
 
 use crate::rig::{Rig, Streams, block_on, end, wait};
 
@@ -18,6 +19,7 @@ crate::cases![
     a_hundred_layers_are_the_root,
     the_environment_is_the_specs_and_home,
     loopback_is_up,
+    a_new_user_namespace,
 ];
 
 fn echo() {
@@ -177,4 +179,33 @@ fn loopback_is_up() {
         end(&container);
         container.destroy().await.unwrap();
     });
+}
+
+fn a_new_user_namespace() {
+    let mut rig = Rig::new();
+    let map = vec![IdMapping { container_id: 0, host_id: 100_000, size: 65_536 }];
+    rig.linux().namespaces.push(Namespace { kind: "user".into(), path: None });
+    rig.linux().uid_mappings = map.clone();
+    rig.linux().gid_mappings = map;
+    // As the daemon leaves the directories above: whoever knows the way may pass.
+    fs::set_permissions(rig.bundle(), fs::Permissions::from_mode(0o711)).unwrap();
+    for entry in [rig.root(), rig.root().join("tmp"), rig.root().join("dev")] {
+        std::os::unix::fs::chown(entry, Some(100_000), Some(100_000)).unwrap();
+    }
+    let line = "id -u; cat /proc/self/uid_map; echo x > /dev/null; touch /tmp/file; \
+                readlink /proc/self/ns/user; mount | grep -c -E ' /(proc|sys|dev/pts|dev/mqueue) '";
+    let output = rig.sh(line);
+    let template = rig.spec.process.clone().unwrap();
+    rig.with_sleeper(async |container| {
+        let process = Process { args: vec!["id".into()], ..template };
+        let streams = Streams::new();
+        let process = container.exec(&process, streams.io()).await.unwrap();
+        assert!(streams.output(wait(&process)).text().starts_with("uid=0(root)"));
+    });
+    let lines: Vec<&str> = output.text().lines().collect();
+    assert_eq!(lines[0], "0");
+    assert_eq!(lines[1].split_whitespace().collect::<Vec<_>>(), ["0", "100000", "65536"]);
+    assert_ne!(lines[2], fs::read_link("/proc/self/ns/user").unwrap().to_str().unwrap());
+    assert_eq!(lines[3], "4");
+    assert_eq!(fs::metadata(rig.root().join("tmp/file")).unwrap().uid(), 100_000);
 }
