@@ -19,7 +19,7 @@ use berth_types::{Error, Result};
 
 use crate::api::{self, Backend};
 use crate::collect::Collector;
-use crate::config::Config;
+use crate::config::{Config, Grpc};
 use crate::listen::listen_on;
 use crate::operations::Operations;
 use crate::root::{self, RootLock};
@@ -57,7 +57,7 @@ pub(crate) async fn serve(config: Config) -> Result<()> {
     let routes = api::routes(&config, &backend)?;
     let grpc = &config.grpc;
     let listener = listen_on(&grpc.address, grpc.uid, grpc.gid)?;
-    background.spawn(serve_clients(listener, routes));
+    background.spawn(serve_clients(listener, routes, config.grpc.clone()));
     notify(NotifyState::Ready);
     tracing::info!(address = %grpc.address.display(), root = %config.root.display(), "ready");
 
@@ -106,8 +106,8 @@ async fn serve_shims(tasks: Tasks, listener: UnixListener) {
 }
 
 /// Serves clients.
-async fn serve_clients(listener: UnixListener, routes: Routes) {
-    if let Err(error) = api::serve(listener, routes).await {
+async fn serve_clients(listener: UnixListener, routes: Routes, grpc: Grpc) {
+    if let Err(error) = api::serve(listener, routes, &grpc).await {
         tracing::error!(%error, "clients are no longer served: start berthd again");
     }
 }

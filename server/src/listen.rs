@@ -45,6 +45,18 @@ fn bind_private(path: &Path, uid: u32, gid: u32) -> rustix::io::Result<StdListen
     Ok(socket.into())
 }
 
+/// Whether the process at the other end of `connection` may be served: root, the daemon's own user
+/// and the socket's owner. The socket's mode keeps others out already, unless somebody changed it;
+/// with a group other than 0 the mode alone decides, as only the kernel knows all groups of a
+/// process.
+pub(crate) fn may_connect(connection: &tokio::net::UnixStream, owner: u32, group: u32) -> bool {
+    let daemon = rustix::process::geteuid().as_raw();
+    match connection.peer_cred() {
+        Ok(peer) => group != 0 || [0, daemon, owner].contains(&peer.uid()),
+        Err(_) => false,
+    }
+}
+
 /// Removes a socket on which nobody answers.
 fn remove_leftover(path: &Path) -> Result<()> {
     match UnixStream::connect(path) {

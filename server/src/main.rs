@@ -16,6 +16,7 @@ mod shutdown;
 
 use std::io::{self, IsTerminal};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::Context;
 use clap::Parser;
@@ -27,6 +28,9 @@ use crate::config::Config;
 /// Threads that run requests. Hashing, unpacking and file I/O have threads of their own, which
 /// end when idle, so a few suffice and keep an idle daemon small.
 const WORKERS: usize = 2;
+
+/// How long a stop waits for threads that hang in the disk.
+const FAREWELL: Duration = Duration::from_secs(2);
 
 fn main() -> ExitCode {
     match run(Args::parse()) {
@@ -53,13 +57,14 @@ fn run(args: Args) -> anyhow::Result<()> {
     for key in unknown {
         tracing::warn!(%key, "unknown configuration key is ignored");
     }
-    tokio::runtime::Builder::new_multi_thread()
+    let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(WORKERS)
         .enable_all()
         .build()
-        .context("start the runtime")?
-        .block_on(boot::serve(config))?;
-    Ok(())
+        .context("start the runtime")?;
+    let outcome = runtime.block_on(boot::serve(config));
+    runtime.shutdown_timeout(FAREWELL);
+    Ok(outcome?)
 }
 
 /// Sends the log to standard error at the configured level; `RUST_LOG` refines it by module.

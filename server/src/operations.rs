@@ -23,18 +23,10 @@ impl Operations {
         &self,
         operation: impl Future<Output = Result<T>> + Send + 'static,
     ) -> Result<T> {
-        ended(self.tracker.spawn(operation).await)
-    }
-
-    /// As [`run`](Self::run), for work that blocks its thread.
-    ///
-    /// # Errors
-    /// As for [`run`](Self::run).
-    pub(crate) async fn run_blocking<T: Send + 'static>(
-        &self,
-        operation: impl FnOnce() -> Result<T> + Send + 'static,
-    ) -> Result<T> {
-        ended(self.tracker.spawn_blocking(operation).await)
+        self.tracker
+            .spawn(operation)
+            .await
+            .unwrap_or_else(|error| Err(Error::internal(format!("the operation died: {error}"))))
     }
 
     /// Waits until all operations have ended, at most for `patience`. Returns whether they have.
@@ -42,11 +34,6 @@ impl Operations {
         self.tracker.close();
         tokio::time::timeout(patience, self.tracker.wait()).await.is_ok()
     }
-}
-
-/// The result of a finished operation.
-fn ended<T>(outcome: Result<Result<T>, tokio::task::JoinError>) -> Result<T> {
-    outcome.unwrap_or_else(|error| Err(Error::internal(format!("the operation died: {error}"))))
 }
 
 #[cfg(test)]
@@ -83,7 +70,7 @@ mod tests {
     #[tokio::test]
     async fn a_panic_is_an_error() {
         let operations = Operations::default();
-        let error = operations.run_blocking::<()>(|| panic!("lost")).await.unwrap_err();
+        let error = operations.run::<()>(async { panic!("lost") }).await.unwrap_err();
         assert_eq!(error.kind(), berth_types::Kind::Internal);
     }
 }

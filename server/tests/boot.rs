@@ -1,9 +1,13 @@
 //! Start, stop and refusal, and what the daemon says of itself.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+
 mod daemon;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixDatagram;
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
 
@@ -46,6 +50,32 @@ fn signals_stop_it_cleanly_and_it_starts_again_also_after_a_kill() {
 }
 
 #[test]
+fn the_service_manager_is_told_when_clients_are_served_and_when_no_longer() {
+    let mut daemon = Daemon::new();
+    let manager = UnixDatagram::bind(daemon.path("notify")).unwrap();
+    daemon.environment.push(("NOTIFY_SOCKET", daemon.path("notify").into()));
+    daemon.boot();
+    let mut message = [0; 64];
+    let received = manager.recv(&mut message).unwrap();
+    assert_eq!(&message[..received], b"READY=1");
+    daemon.stop(Signal::TERM);
+    let received = manager.recv(&mut message).unwrap();
+    assert_eq!(&message[..received], b"STOPPING=1");
+}
+
+#[test]
+fn other_users_are_not_served_even_if_the_mode_lets_them_in() {
+    let daemon = Daemon::start();
+    fs::set_permissions(daemon.socket(), fs::Permissions::from_mode(0o666)).unwrap();
+    fs::set_permissions(daemon.path(""), fs::Permissions::from_mode(0o755)).unwrap();
+    let socket = daemon.socket();
+    let version = ["--address", socket.to_str().unwrap(), "--timeout", "2s", "version"];
+    let stranger = Command::new("ctr").args(version).uid(65534).gid(65534).output().unwrap();
+    assert!(!stranger.status.success());
+    daemon.ctr_ok(&["version"]);
+}
+
+#[test]
 fn directories_and_socket_are_closed_to_others() {
     let daemon = Daemon::start();
     let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o7777;
@@ -80,6 +110,7 @@ fn a_malformed_configuration_is_refused_with_its_line_and_unknown_keys_are_named
 fn ctr_sees_version_and_plugins() {
     let daemon = Daemon::start();
     assert!(daemon.ctr_ok(&["version"]).contains("2.1.0+berth."));
-    let plugins = daemon.ctr_ok(&["plugins", "ls"]);
+    let plugins = daemon.ctr_ok(&["plugins", "ls", "type==io.containerd.snapshotter.v1"]);
+    assert_eq!(plugins.lines().count(), 2, "{plugins}");
     assert!(plugins.lines().any(|line| line.contains("overlayfs") && line.contains("ok")));
 }

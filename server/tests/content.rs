@@ -1,5 +1,7 @@
 //! Content as clients write and read it.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+
 mod daemon;
 
 use berth_proto::containerd::services::content::v1::content_client::ContentClient;

@@ -1,5 +1,7 @@
 //! Images as Debian's `ctr` imports, pushes, pulls, tags and removes them.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+
 mod daemon;
 
 use std::fs;

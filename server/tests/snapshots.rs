@@ -1,5 +1,7 @@
 //! Snapshots, diffs and events over the API.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+
 mod daemon;
 
 use std::fs;

@@ -1,7 +1,7 @@
 //! What the services over metadata share: whom a call is for, how it changes something, and who
 //! hears of it.
 
-use prost::{Message, Name};
+use prost::Name;
 use tonic::Status;
 use tonic::metadata::MetadataMap;
 
@@ -58,7 +58,7 @@ impl Backend {
     }
 
     /// Tells subscribers of a change that is made. The change stands even if nobody can be told.
-    pub(crate) fn publish(&self, namespace: &str, topic: &str, event: &(impl Message + Name)) {
+    pub(crate) fn publish(&self, namespace: &str, topic: &str, event: &impl Name) {
         if let Err(error) = self.events.publish(namespace, topic, event) {
             tracing::warn!(%error, topic, "an event could not be published");
         }

@@ -16,35 +16,50 @@ use berth_proto::containerd::services::introspection::v1::{
     introspection_server,
 };
 use berth_proto::containerd::types::Platform;
+use berth_types::filter::{Fields, Filter};
 use berth_types::{Error, ResultExt};
 
 use super::status::status;
 
-/// A part of the daemon as clients see it: type, id, capabilities.
-type Part = (&'static str, &'static str, &'static [&'static str]);
+/// A part of the daemon as clients see it.
+struct Part {
+    kind: &'static str,
+    id: &'static str,
+}
 
-/// Everything that is built in.
+impl Fields for Part {
+    fn field(&self, path: &[String]) -> Option<&str> {
+        match path {
+            [name] if name == "type" => Some(self.kind),
+            [name] if name == "id" => Some(self.id),
+            _ => None,
+        }
+    }
+}
+
+/// Everything that is built in. None has capabilities: clients take those as leave to use calls
+/// that are not offered here yet.
 const PARTS: &[Part] = &[
-    ("io.containerd.content.v1", "content", &[]),
-    ("io.containerd.metadata.v1", "redb", &[]),
-    ("io.containerd.snapshotter.v1", "overlayfs", &[]),
-    ("io.containerd.differ.v1", "walking", &[]),
-    ("io.containerd.event.v1", "exchange", &[]),
-    ("io.containerd.gc.v1", "scheduler", &[]),
-    ("io.containerd.lease.v1", "manager", &[]),
-    ("io.containerd.runtime.v2", "task", &[]),
-    ("io.containerd.grpc.v1", "containers", &[]),
-    ("io.containerd.grpc.v1", "content", &[]),
-    ("io.containerd.grpc.v1", "diff", &[]),
-    ("io.containerd.grpc.v1", "events", &[]),
-    ("io.containerd.grpc.v1", "healthcheck", &[]),
-    ("io.containerd.grpc.v1", "images", &[]),
-    ("io.containerd.grpc.v1", "introspection", &[]),
-    ("io.containerd.grpc.v1", "leases", &[]),
-    ("io.containerd.grpc.v1", "namespaces", &[]),
-    ("io.containerd.grpc.v1", "snapshots", &[]),
-    ("io.containerd.grpc.v1", "tasks", &[]),
-    ("io.containerd.grpc.v1", "version", &[]),
+    Part { kind: "io.containerd.content.v1", id: "content" },
+    Part { kind: "io.containerd.metadata.v1", id: "redb" },
+    Part { kind: "io.containerd.snapshotter.v1", id: "overlayfs" },
+    Part { kind: "io.containerd.differ.v1", id: "walking" },
+    Part { kind: "io.containerd.event.v1", id: "exchange" },
+    Part { kind: "io.containerd.gc.v1", id: "scheduler" },
+    Part { kind: "io.containerd.lease.v1", id: "manager" },
+    Part { kind: "io.containerd.runtime.v2", id: "task" },
+    Part { kind: "io.containerd.grpc.v1", id: "containers" },
+    Part { kind: "io.containerd.grpc.v1", id: "content" },
+    Part { kind: "io.containerd.grpc.v1", id: "diff" },
+    Part { kind: "io.containerd.grpc.v1", id: "events" },
+    Part { kind: "io.containerd.grpc.v1", id: "healthcheck" },
+    Part { kind: "io.containerd.grpc.v1", id: "images" },
+    Part { kind: "io.containerd.grpc.v1", id: "introspection" },
+    Part { kind: "io.containerd.grpc.v1", id: "leases" },
+    Part { kind: "io.containerd.grpc.v1", id: "namespaces" },
+    Part { kind: "io.containerd.grpc.v1", id: "snapshots" },
+    Part { kind: "io.containerd.grpc.v1", id: "tasks" },
+    Part { kind: "io.containerd.grpc.v1", id: "version" },
 ];
 
 /// Types of parts that depend on the platform, whose entries carry it.
@@ -102,13 +117,12 @@ fn new_uuid() -> berth_types::Result<String> {
 }
 
 /// The entry of one part.
-fn plugin(&(kind, id, capabilities): &Part) -> Plugin {
+fn plugin(&Part { kind, id }: &Part) -> Plugin {
     let platforms = PLATFORM_TYPES.contains(&kind).then(this_platform);
     Plugin {
         r#type: kind.to_owned(),
         id: id.to_owned(),
         platforms: platforms.into_iter().collect(),
-        capabilities: capabilities.iter().map(|&name| name.to_owned()).collect(),
         ..Plugin::default()
     }
 }
@@ -128,9 +142,11 @@ fn this_platform() -> Platform {
 impl introspection_server::Introspection for Introspection {
     async fn plugins(
         &self,
-        _: Request<PluginsRequest>,
+        request: Request<PluginsRequest>,
     ) -> Result<Response<PluginsResponse>, Status> {
-        Ok(Response::new(PluginsResponse { plugins: PARTS.iter().map(plugin).collect() }))
+        let filter = Filter::parse(&request.into_inner().filters).map_err(status)?;
+        let passing = PARTS.iter().filter(|part| filter.matches(*part));
+        Ok(Response::new(PluginsResponse { plugins: passing.map(plugin).collect() }))
     }
 
     async fn server(&self, _: Request<()>) -> Result<Response<ServerResponse>, Status> {
@@ -147,7 +163,7 @@ impl introspection_server::Introspection for Introspection {
         request: Request<PluginInfoRequest>,
     ) -> Result<Response<PluginInfoResponse>, Status> {
         let PluginInfoRequest { r#type, id, .. } = request.into_inner();
-        let part = PARTS.iter().find(|part| part.0 == r#type && part.1 == id);
+        let part = PARTS.iter().find(|part| part.kind == r#type && part.id == id);
         let part = part
             .ok_or_else(|| status(Error::not_found(format!("plugin {type}.{id} is not here"))))?;
         Ok(Response::new(PluginInfoResponse { plugin: Some(plugin(part)), extra: None }))

@@ -19,6 +19,7 @@ mod tenant;
 mod version;
 
 use tokio::net::UnixListener;
+use tokio_stream::StreamExt;
 use tokio_stream::wrappers::UnixListenerStream;
 use tonic::service::Routes;
 use tonic::transport::Server;
@@ -26,7 +27,8 @@ use tonic::transport::Server;
 use berth_proto::containerd::services;
 use berth_types::{Error, Result};
 
-use crate::config::Config;
+use crate::config::{Config, Grpc};
+use crate::listen::may_connect;
 pub(crate) use backend::Backend;
 use containers::Containers;
 use content::Content;
@@ -100,17 +102,21 @@ fn reflection<S>(
     build(builder).map_err(|error| Error::internal(format!("describe the services: {error}")))
 }
 
-/// Serves `routes` to whoever connects, until the future is dropped.
+/// Serves `routes` to whoever connects and may, until the future is dropped.
 ///
 /// # Errors
 /// When connections can no longer be accepted.
-pub(crate) async fn serve(listener: UnixListener, routes: Routes) -> Result<()> {
+pub(crate) async fn serve(listener: UnixListener, routes: Routes, grpc: &Grpc) -> Result<()> {
+    let (owner, group) = (grpc.uid, grpc.gid);
+    let connections = UnixListenerStream::new(listener).filter(move |connection| {
+        connection.as_ref().is_ok_and(|connection| may_connect(connection, owner, group))
+    });
     Server::builder()
         .initial_stream_window_size(WINDOW)
         .initial_connection_window_size(WINDOW)
         .max_frame_size(FRAME)
         .add_routes(routes)
-        .serve_with_incoming(UnixListenerStream::new(listener))
+        .serve_with_incoming(connections)
         .await
         .map_err(|error| Error::internal(format!("serve: {error}")))
 }

@@ -5,6 +5,7 @@
 pub(crate) mod archive;
 pub(crate) mod registry;
 
+use std::ffi::OsString;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -23,14 +24,21 @@ pub(crate) const BERTHD: &str = env!("CARGO_BIN_EXE_berthd");
 pub(crate) struct Daemon {
     process: Option<Child>,
     directory: TempDir,
+    /// What the daemon's environment has besides the test's.
+    pub(crate) environment: Vec<(&'static str, OsString)>,
 }
 
 impl Daemon {
     /// Starts a daemon in a new directory and waits until it serves.
     pub(crate) fn start() -> Self {
-        let mut daemon = Self { process: None, directory: TempDir::new().unwrap() };
+        let mut daemon = Self::new();
         daemon.boot();
         daemon
+    }
+
+    /// A new directory for a daemon.
+    pub(crate) fn new() -> Self {
+        Self { process: None, directory: TempDir::new().unwrap(), environment: Vec::new() }
     }
 
     /// Starts the daemon on its directory, where none runs.
@@ -56,6 +64,7 @@ impl Daemon {
         let mut command = Command::new(BERTHD);
         command.arg("--root").arg(root).arg("--state").arg(self.path("state"));
         command.arg("--address").arg(self.socket()).env_remove("RUST_LOG");
+        command.envs(self.environment.iter().cloned());
         command
     }
 
