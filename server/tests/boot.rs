@@ -57,10 +57,10 @@ fn the_service_manager_is_told_when_clients_are_served_and_when_no_longer() {
     daemon.boot();
     let mut message = [0; 64];
     let received = manager.recv(&mut message).unwrap();
-    assert_eq!(&message[..received], b"READY=1");
+    assert_eq!(&message[..received], b"READY=1\n");
     daemon.stop(Signal::TERM);
     let received = manager.recv(&mut message).unwrap();
-    assert_eq!(&message[..received], b"STOPPING=1");
+    assert_eq!(&message[..received], b"STOPPING=1\n");
 }
 
 #[test]
@@ -69,7 +69,7 @@ fn other_users_are_not_served_even_if_the_mode_lets_them_in() {
     fs::set_permissions(daemon.socket(), fs::Permissions::from_mode(0o666)).unwrap();
     fs::set_permissions(daemon.path(""), fs::Permissions::from_mode(0o755)).unwrap();
     let socket = daemon.socket();
-    let version = ["--address", socket.to_str().unwrap(), "--timeout", "2s", "version"];
+    let version = ["--address", socket.to_str().unwrap(), "--connect-timeout", "1s", "version"];
     let stranger = Command::new("ctr").args(version).uid(65534).gid(65534).output().unwrap();
     assert!(!stranger.status.success());
     daemon.ctr_ok(&["version"]);
