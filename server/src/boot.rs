@@ -12,6 +12,8 @@ use tonic::service::Routes;
 use berth_content::ContentStore;
 use berth_events::Exchange;
 use berth_metadata::Metadata;
+use berth_pull::Puller;
+use berth_registry::{Client, Credentials, HostConfig, Patience};
 use berth_snapshotter::Overlay;
 use berth_store::Store;
 use berth_tasks::{Tasks, find_own_shim};
@@ -19,7 +21,7 @@ use berth_types::{Error, Result};
 
 use crate::api::{self, Backend};
 use crate::collect::Collector;
-use crate::config::{Config, Grpc};
+use crate::config::{Config, Grpc, Registry};
 use crate::listen::listen_on;
 use crate::operations::Operations;
 use crate::root::{self, RootLock};
@@ -44,6 +46,7 @@ pub(crate) async fn serve(config: Config) -> Result<()> {
     let metadata = open_metadata(&config.root, store).await?;
     let events = Exchange::new();
     let collector = Collector::new(metadata.clone(), events.clone());
+    let puller = Puller::new(metadata.clone(), registry_client(&config));
     let tasks_config = tasks_config(&config);
     let shims = listen_on(&tasks_config.ttrpc_address(), 0, 0)?;
     let tasks = Tasks::new(tasks_config, events.clone())?;
@@ -52,7 +55,8 @@ pub(crate) async fn serve(config: Config) -> Result<()> {
     background.spawn(serve_shims(tasks.clone(), shims));
     tasks.recover().await?;
     let operations = Operations::default();
-    let backend = Backend { metadata, tasks, events, operations: operations.clone(), collector };
+    let backend =
+        Backend { metadata, puller, tasks, events, operations: operations.clone(), collector };
 
     let routes = api::routes(&config, &backend)?;
     let grpc = &config.grpc;
@@ -79,6 +83,16 @@ async fn open_metadata(root: &Path, store: Store) -> Result<Metadata> {
     let content = ContentStore::open(root)?;
     let overlay = Overlay::open(&root.join("snapshots/overlayfs"), store.clone())?;
     Metadata::open(store, content, vec![Arc::new(overlay)], None).await
+}
+
+/// How registries are reached.
+fn registry_client(config: &Config) -> Client {
+    let hosts = config.registries.iter().map(|(host, registry)| {
+        let Registry { ca, plain_http, insecure } = registry.clone();
+        let credentials = Credentials::Anonymous;
+        (host.clone(), HostConfig { ca, plain_http, insecure, credentials })
+    });
+    Client::new(berth_registry::Config { hosts: hosts.collect(), patience: Patience::default() })
 }
 
 /// Where tasks and their shims find things.

@@ -4,12 +4,14 @@
 //! archive is made the same byte for byte wherever it is built from the same program.
 
 use std::collections::BTreeMap;
-use std::io;
+use std::io::{self, Cursor};
 
+use berth_metadata::Scope;
+use berth_pull::{ImportRequest, Progress, Puller};
 use berth_types::image::{
     ContainerConfig, Descriptor, ImageConfig, Index, Manifest, RootFs, media_type,
 };
-use berth_types::{Digest, Platform, Result, ResultExt};
+use berth_types::{Digest, Error, Kind, Platform, Result, ResultExt};
 use tar::{Builder, EntryType, Header};
 
 /// The image's name.
@@ -19,14 +21,35 @@ pub(crate) const NAME: &str = "berth.local/hello:latest";
 const PROGRAM: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/hello"));
 /// Its commands besides the greeting.
 const COMMANDS: &[&str] = &["cat", "echo", "env", "false", "id", "sleep", "true"];
+/// The snapshotter that unpacks it.
+const SNAPSHOTTER: &str = "overlayfs";
 /// When everything in it was made: builds must not differ by the clock.
 const CREATED: &str = "1970-01-01T00:00:00Z";
+
+/// Puts the image into the stores of a namespace, unless it is there.
+///
+/// # Errors
+/// Those of [`Puller::import`].
+pub(crate) async fn ensure(puller: &Puller, scope: &Scope) -> Result<()> {
+    match scope.images().get(NAME) {
+        Err(error) if error.kind() == Kind::NotFound => {}
+        found => return found.map(drop),
+    }
+    let request = ImportRequest {
+        namespace: scope.namespace().to_owned(),
+        platform: Platform::host(),
+        snapshotter: SNAPSHOTTER.to_owned(),
+    };
+    let archive = tokio::task::spawn_blocking(archive).await;
+    let archive = archive.map_err(|e| Error::internal(format!("building {NAME} died: {e}")))??;
+    puller.import(request, Cursor::new(archive), Progress::silent()).await.map(drop)
+}
 
 /// The image as an OCI archive (`image-layout.md`), uncompressed.
 ///
 /// # Errors
 /// None is expected: everything happens in memory.
-pub(crate) fn archive() -> Result<Vec<u8>> {
+fn archive() -> Result<Vec<u8>> {
     write_archive().context(|| format!("build the embedded image {NAME}"))
 }
 

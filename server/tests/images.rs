@@ -130,3 +130,17 @@ fn an_image_survives_a_restart_and_a_lease_keeps_content() {
     daemon.ctr_ok(&["leases", "rm", "--sync", "kept"]);
     assert!(!daemon.ctr_ok(&["leases", "ls"]).contains("kept"));
 }
+
+#[test]
+fn the_embedded_image_is_there_when_it_is_asked_for() {
+    let daemon = Daemon::start();
+    let name = "berth.local/hello:latest";
+    assert_eq!(daemon.ctr_ok(&["images", "ls", "-q"]), "");
+    daemon.ctr_ok(&["images", "tag", name, "example.com/mine:1"]);
+    let check = daemon.ctr_ok(&["images", "check"]);
+    assert_eq!(check.matches("complete (2/2)").count(), 2, "{check}");
+    assert!(!check.contains("false"), "{check}");
+    daemon.ctr_ok(&["images", "rm", "--sync", name, "example.com/mine:1"]);
+    assert!(blobs(&daemon).is_empty());
+    daemon.ctr_ok(&["-n", "other", "images", "tag", name, "example.com/mine:1"]);
+}

@@ -22,16 +22,13 @@ pub(crate) struct Leases(Mutex<HashSet<String>>);
 impl Leases {
     /// Does `work` with a lease. When it succeeds, leftovers of earlier tries go as well. When it
     /// fails, the lease stays if the failure may pass, so that the next try finds what there is.
-    pub(crate) async fn with<T, F>(
+    pub(crate) async fn with<T>(
         &self,
         metadata: &Metadata,
         namespace: &str,
         purpose: &str,
-        work: impl FnOnce(Scope) -> F,
-    ) -> Result<T>
-    where
-        F: Future<Output = Result<T>>,
-    {
+        work: impl AsyncFnOnce(Scope) -> Result<T>,
+    ) -> Result<T> {
         let purpose = Digest::of(purpose.as_bytes()).to_string();
         let random = getrandom::u64()
             .map_err(|e| Error::internal(format!("no random numbers for a lease: {e}")))?;
@@ -85,12 +82,11 @@ impl Drop for Live<'_> {
 }
 
 fn lease(id: &str, purpose: &str) -> Lease {
-    let expires = jiff::Timestamp::now().saturating_add(jiff::SignedDuration::try_from(LIFETIME).unwrap_or_default());
+    let expires = jiff::Timestamp::now()
+        .saturating_add(jiff::SignedDuration::try_from(LIFETIME).unwrap_or_default());
     let expires = expires.map(|at| at.to_string()).unwrap_or_default();
-    let labels = HashMap::from([
-        (GC_EXPIRE.to_owned(), expires),
-        (PURPOSE.to_owned(), purpose.to_owned()),
-    ]);
+    let labels =
+        HashMap::from([(GC_EXPIRE.to_owned(), expires), (PURPOSE.to_owned(), purpose.to_owned())]);
     Lease { id: id.to_owned(), labels, ..Default::default() }
 }
 

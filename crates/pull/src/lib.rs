@@ -1,1 +1,52 @@
-//! Images into the stores: the pull pipeline, unpacking and imports.
+//! Images into the stores: pulled from a registry, unpacked from content that is there, imported
+//! from an archive.
+//!
+//! # The pipeline
+//! ```text
+//!            registry ──bytes──► channel ──► one thread per layer
+//!                                            ├─► ingest: hashed and stored
+//!                                            └─► decompressed ─► archive::apply ─► a snapshot's
+//!                                                                                  directory
+//!   all layers there ─► implicit parents fixed, lowest layer first ─► one syncfs
+//!                    ─► snapshots committed, each naming its parent ─► labels ─► image record
+//! ```
+//! Layers are fetched and applied side by side, each into a snapshot of its own without a parent,
+//! which is named at commit. A layer that has hard links into lower layers can't be made alone: it
+//! is applied in its turn, in an overlay over them.
+//!
+//! # Who waits for whom
+//! A blob is fetched by one at a time, over all namespaces; a chain of layers is built by one at a
+//! time in a namespace. Whoever waited looks again at what there is. A lock of a chain is taken
+//! before those of blobs, and no one who holds a blob's lock waits for another.
+//!
+//! # What is left behind
+//! A lease keeps everything until the image record does. A pull that fails removes its snapshots.
+//! When the failure may pass (a registry that is down), what was fetched is kept, for a day, to
+//! be resumed; after any other failure it is garbage at once.
+
+mod chain;
+mod choice;
+mod import;
+mod layer;
+mod lease;
+mod locks;
+mod progress;
+mod puller;
+mod record;
+mod resolved;
+mod session;
+mod stream;
+
+use berth_types::{Error, Result};
+
+pub use progress::{LayerProgress, Phase, Progress};
+pub use puller::{ImportRequest, PullRequest, Puller};
+pub use resolved::{Layer, Resolved, read};
+
+/// Runs what blocks on the disk off the async threads.
+async fn blocking<T: Send + 'static>(
+    action: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
+    let done = tokio::task::spawn_blocking(action).await;
+    done.map_err(|error| Error::internal(format!("a thread for the disk failed: {error}")))?
+}

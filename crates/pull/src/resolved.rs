@@ -1,10 +1,12 @@
 //! An image as its documents describe it, chosen for a platform.
 
-use berth_metadata::Scope;
-use berth_types::image::{Descriptor, ImageConfig, Manifest, media_type};
-use berth_types::{Digest, Error, Platform, Result};
+use std::io::Read;
 
-use crate::session::Session;
+use berth_metadata::Scope;
+use berth_types::image::{Descriptor, ImageConfig, MAX_SIZE, Manifest, media_type};
+use berth_types::{Digest, Error, Platform, Result, ResultExt};
+
+use crate::choice::{Documents, choose};
 
 /// One image for one platform.
 #[derive(Clone, Debug)]
@@ -75,5 +77,29 @@ impl Resolved {
 /// `platform`; [`Kind::InvalidArgument`](berth_types::Kind::InvalidArgument) when the documents
 /// are malformed.
 pub async fn read(scope: &Scope, target: &Descriptor, platform: &Platform) -> Result<Resolved> {
-    Session::choose(&crate::session::Stored(scope), target, platform).await
+    Ok(choose(&Stored(scope), target, platform).await?.image)
+}
+
+/// Documents in the content store.
+struct Stored<'a>(&'a Scope);
+
+impl Documents for Stored<'_> {
+    async fn document(&self, described: &Descriptor) -> Result<Vec<u8>> {
+        read_small(self.0, &described.digest)
+    }
+}
+
+/// A blob that is a document.
+pub(crate) fn read_small(scope: &Scope, digest: &Digest) -> Result<Vec<u8>> {
+    let reader = scope.content().reader(digest)?;
+    if reader.size > MAX_SIZE {
+        return Err(Error::invalid_argument(format!(
+            "image document {digest} has {} bytes, the most is {MAX_SIZE}",
+            reader.size
+        )));
+    }
+    let mut bytes = Vec::new();
+    let mut file = reader.file;
+    file.read_to_end(&mut bytes).context(|| format!("read content {digest}"))?;
+    Ok(bytes)
 }

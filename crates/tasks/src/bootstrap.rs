@@ -96,6 +96,7 @@ pub(crate) async fn start(
     bundle: &Bundle,
     options: Option<&Any>,
 ) -> Result<Bootstrap> {
+    bundle.remember_binary(binary)?;
     let input = if wants_params(binary).await {
         params(config, bundle, options).encode_to_vec()
     } else {
@@ -105,7 +106,7 @@ pub(crate) async fn start(
     start.arg("start");
     let output = child::run(start, &input, START).await?;
     let bootstrap = Bootstrap::parse(&output)?;
-    bundle.remember(binary, &bootstrap)?;
+    bundle.remember_bootstrap(&bootstrap)?;
     Ok(bootstrap)
 }
 

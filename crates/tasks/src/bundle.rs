@@ -5,6 +5,7 @@
 //!   config.json        the container's runtime specification
 //!   rootfs/            where the shim mounts the root file system
 //!   log                FIFO: the shim's log, read by the daemon
+//!   address            where the shim listens
 //!   shim-binary-path   a foreign shim's binary; absent for ours
 //!   bootstrap.json     a foreign shim's address and version; absent for ours
 //!   …                  what the shim itself writes
@@ -15,6 +16,7 @@ use std::io;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use berth_types::{Digest, Error, Result, ResultExt};
 use rustix::mount::UnmountFlags;
@@ -29,8 +31,8 @@ pub(crate) struct Bundle {
     pub(crate) namespace: String,
     pub(crate) id: String,
     pub(crate) path: PathBuf,
-    /// The socket that our own shim of this bundle listens on.
-    pub(crate) socket: PathBuf,
+    /// Where the sockets of our own shims are.
+    sockets: PathBuf,
 }
 
 impl Bundle {
@@ -40,9 +42,7 @@ impl Bundle {
             namespace: namespace.to_owned(),
             id: id.to_owned(),
             path: config.bundles().join(namespace).join(id),
-            // A path of a socket has 107 bytes at most, less than an id may take with its
-            // directories.
-            socket: config.sockets().join(short_hash(namespace, id)),
+            sockets: config.sockets(),
         }
     }
 
@@ -78,12 +78,40 @@ impl Bundle {
         self.path.join("log")
     }
 
-    /// Remembers, for the next daemon, which foreign shim serves this bundle and where.
-    pub(crate) fn remember(&self, binary: &Path, bootstrap: &Bootstrap) -> Result<()> {
-        let what = || format!("write bundle {}", self.path.display());
+    /// Gives our own shim of this bundle a socket, and remembers it for the next daemon. Its name
+    /// is new each time: a shim that still says goodbye removes its own socket, not that of the
+    /// next one. It is short, because a socket's path has 107 bytes at most.
+    pub(crate) fn new_socket(&self) -> Result<PathBuf> {
+        let Self { namespace, id, .. } = self;
+        let seed = format!("{namespace}/{id}/{:?}", SystemTime::now());
+        let path = self.sockets.join(&Digest::of(seed.as_bytes()).hex()[..20]);
+        fs::write(self.address(), format!("unix://{}", path.display()))
+            .context(|| format!("write bundle {}", self.path.display()))?;
+        Ok(path)
+    }
+
+    /// The socket of our own shim of this bundle; `None` if none was ever started.
+    pub(crate) fn socket(&self) -> Option<PathBuf> {
+        let address = fs::read_to_string(self.address()).ok()?;
+        let path = Path::new(address.strip_prefix("unix://")?);
+        (path.parent() == Some(&self.sockets)).then(|| path.to_owned())
+    }
+
+    fn address(&self) -> PathBuf {
+        self.path.join("address")
+    }
+
+    /// Remembers, for the next daemon, that a foreign shim serves this bundle.
+    pub(crate) fn remember_binary(&self, binary: &Path) -> Result<()> {
+        fs::write(self.path.join("shim-binary-path"), binary.as_os_str().as_bytes())
+            .context(|| format!("write bundle {}", self.path.display()))
+    }
+
+    /// Remembers, for the next daemon, where that shim listens.
+    pub(crate) fn remember_bootstrap(&self, bootstrap: &Bootstrap) -> Result<()> {
         let json = serde_json::to_vec(bootstrap).map_err(|e| Error::internal(e.to_string()))?;
-        fs::write(self.path.join("bootstrap.json"), json).context(what)?;
-        fs::write(self.path.join("shim-binary-path"), binary.as_os_str().as_bytes()).context(what)
+        fs::write(self.path.join("bootstrap.json"), json)
+            .context(|| format!("write bundle {}", self.path.display()))
     }
 
     /// The shim that serves this bundle.
@@ -95,15 +123,19 @@ impl Bundle {
         }
     }
 
-    /// Where the foreign shim that serves this bundle listens.
-    pub(crate) fn bootstrap(&self) -> Result<Bootstrap> {
+    /// Where the foreign shim that serves this bundle listens; `None` if it never said so.
+    pub(crate) fn bootstrap(&self) -> Result<Option<Bootstrap>> {
         let path = self.path.join("bootstrap.json");
-        let json = fs::read(&path).context(|| format!("read {}", path.display()))?;
+        let json = match fs::read(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            json => json.context(|| format!("read {}", path.display()))?,
+        };
         serde_json::from_slice(&json)
+            .map(Some)
             .map_err(|error| Error::data_loss(format!("read {}: {error}", path.display())))
     }
 
-    /// Removes the bundle and the socket, as far as they are there. What is mounted on the root
+    /// Removes the bundle and our own shim's socket, as far as they are there. What is mounted on the root
     /// file system's directory is detached; what then is in it is not ours to delete.
     pub(crate) fn remove(&self) -> Result<()> {
         let what = || format!("remove bundle {}", self.path.display());
@@ -111,9 +143,11 @@ impl Bundle {
         while rustix::mount::unmount(&rootfs, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW).is_ok()
         {
         }
+        if let Some(socket) = self.socket() {
+            absent_is_fine(fs::remove_file(socket)).context(what)?;
+        }
         absent_is_fine(fs::remove_dir(&rootfs)).context(what)?;
-        absent_is_fine(fs::remove_dir_all(&self.path)).context(what)?;
-        absent_is_fine(fs::remove_file(&self.socket)).context(what)
+        absent_is_fine(fs::remove_dir_all(&self.path)).context(what)
     }
 }
 
@@ -154,9 +188,4 @@ fn directories(path: &Path) -> Result<Vec<String>> {
         }
     }
     Ok(names)
-}
-
-/// 80 bits of the task's name: enough that two tasks never meet.
-fn short_hash(namespace: &str, id: &str) -> String {
-    Digest::of(format!("{namespace}/{id}").as_bytes()).hex()[..20].to_owned()
 }

@@ -3,6 +3,7 @@
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener;
 use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -52,6 +53,7 @@ pub struct Create {
 
 /// A shim that runs and has no container yet.
 struct Started {
+    socket: PathBuf,
     shim: Shim,
     log: LogRelay,
     child: Option<Child>,
@@ -96,7 +98,7 @@ impl Tasks {
         runtime: &Runtime,
         create: Create,
     ) -> Result<(Task, Option<Child>)> {
-        let Started { shim, log, child } = match runtime {
+        let Started { socket, shim, log, child } = match runtime {
             Runtime::Own => self.start_own(bundle).await?,
             Runtime::Foreign(binary) => {
                 self.start_foreign(bundle, binary, create.options.as_ref()).await?
@@ -116,35 +118,36 @@ impl Tasks {
         };
         match shim.call::<_, CreateTaskResponse>(shim::CREATE, &request).await {
             Ok(CreateTaskResponse { pid }) => {
-                let task = Task::new(bundle.clone(), runtime.clone(), shim, log);
+                let task = Task::new(bundle.clone(), runtime.clone(), socket, shim, log);
                 task.pid.store(pid, Ordering::Relaxed);
                 Ok((task, child))
             }
             Err(error) => {
-                self.abandon(bundle, runtime, Started { shim, log, child }, error.kind()).await;
+                let started = Started { socket, shim, log, child };
+                self.abandon(bundle, runtime, started, error.kind()).await;
                 Err(error)
             }
         }
     }
 
-    /// Starts our own shim with one exec: it inherits its socket, which listens already, so that
-    /// it need not be waited for.
+    /// Starts our own shim with one exec: its standard input is its socket, which listens already,
+    /// so that it need not be waited for.
     async fn start_own(&self, bundle: &Bundle) -> Result<Started> {
         let log = LogRelay::start(bundle)?;
-        let listener = UnixListener::bind(&bundle.socket)
-            .context(|| format!("bind shim socket {}", bundle.socket.display()))?;
+        let socket = bundle.new_socket()?;
+        let listener = UnixListener::bind(&socket)
+            .context(|| format!("bind shim socket {}", socket.display()))?;
         let mut command = bootstrap::command(&self.config, &self.config.shim, bundle);
         command.arg("-bundle").arg(&bundle.path).arg("serve");
         command
-            .env("BERTH_SHIM_LISTEN_FD", "0")
             .stdin(OwnedFd::from(listener))
             .stdout(Stdio::null())
             .stderr(log::writer(bundle)?)
             // Out of reach of the signals that a terminal sends to the daemon.
             .process_group(0);
         let mut child = Child::spawn(&mut command)?;
-        match Shim::connect(bundle, &bundle.socket, 2).await {
-            Ok(shim) => Ok(Started { shim, log, child: Some(child) }),
+        match Shim::connect(bundle, &socket, 2).await {
+            Ok(shim) => Ok(Started { socket, shim, log, child: Some(child) }),
             Err(error) => {
                 report(bundle, child.wait_or_kill(Duration::ZERO).await.map(drop));
                 Err(error)
@@ -155,16 +158,17 @@ impl Tasks {
     async fn start_foreign(
         &self,
         bundle: &Bundle,
-        binary: &std::path::Path,
+        binary: &Path,
         options: Option<&Any>,
     ) -> Result<Started> {
         let log = LogRelay::start(bundle)?;
         let connect = async {
             let bootstrap = bootstrap::start(&self.config, binary, bundle, options).await?;
-            Shim::connect(bundle, bootstrap.socket(), bootstrap.version).await
+            let shim = Shim::connect(bundle, bootstrap.socket(), bootstrap.version).await?;
+            Ok((bootstrap.socket().to_owned(), shim))
         };
         match connect.await {
-            Ok(shim) => Ok(Started { shim, log, child: None }),
+            Ok((socket, shim)) => Ok(Started { socket, shim, log, child: None }),
             Err(error) => {
                 report(bundle, bootstrap::delete(&self.config, binary, bundle).await.map(drop));
                 Err(error)

@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 
 use berth_proto::containerd::task::v3::{ShutdownRequest, StateResponse};
 use berth_proto::containerd::v1::types::Status;
-use berth_types::{Kind, Result, ResultExt, id};
+use berth_types::{Error, Kind, Result, ResultExt, id};
 use tokio::task::JoinSet;
 
 use crate::bundle::{self, Bundle};
@@ -36,7 +36,7 @@ impl Tasks {
             {
                 continue;
             }
-            sockets.insert(bundle.socket.clone());
+            sockets.extend(bundle.socket());
             let tasks = self.clone();
             recoveries.spawn(async move { report(&bundle, tasks.take_over(&bundle).await) });
         }
@@ -47,12 +47,12 @@ impl Tasks {
     async fn take_over(&self, bundle: &Bundle) -> Result<()> {
         let place = self.table.reserve(&bundle.namespace, &bundle.id)?;
         let runtime = bundle.runtime()?;
-        let shim = match connect(bundle, &runtime).await {
+        let (socket, shim) = match connect(bundle, &runtime).await {
             Err(error) if dead(error.kind()) => return self.bury_bundle(bundle, &runtime).await,
             outcome => outcome?,
         };
         let log = LogRelay::start(bundle)?;
-        let task = Arc::new(Task::new(bundle.clone(), runtime, shim, log));
+        let task = Arc::new(Task::new(bundle.clone(), runtime, socket, shim, log));
         match task.state("").await {
             Ok(state) => self.catch_up(&task, &state),
             Err(error) if dead(error.kind()) => {
@@ -102,14 +102,21 @@ impl Tasks {
     }
 }
 
-async fn connect(bundle: &Bundle, runtime: &Runtime) -> Result<Shim> {
-    match runtime {
-        Runtime::Own => Shim::connect(bundle, &bundle.socket, 2).await,
+/// Connects to the shim that the bundle remembers.
+///
+/// # Errors
+/// `Unavailable` when it is dead or was never started.
+async fn connect(bundle: &Bundle, runtime: &Runtime) -> Result<(PathBuf, Shim)> {
+    let listening = match runtime {
+        Runtime::Own => bundle.socket().map(|socket| (socket, 2)),
         Runtime::Foreign(_) => {
-            let bootstrap = bundle.bootstrap()?;
-            Shim::connect(bundle, bootstrap.socket(), bootstrap.version).await
+            bundle.bootstrap()?.map(|bootstrap| (bootstrap.socket().to_owned(), bootstrap.version))
         }
-    }
+    };
+    let (socket, version) =
+        listening.ok_or_else(|| Error::unavailable("the shim was never started"))?;
+    let shim = Shim::connect(bundle, &socket, version).await?;
+    Ok((socket, shim))
 }
 
 /// Whether a failure means that nobody is at the other end.

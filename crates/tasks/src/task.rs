@@ -4,6 +4,7 @@
 //! who ends a task takes its lock (see `end.rs`).
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use berth_proto::containerd::task::v3::{
@@ -33,6 +34,8 @@ use crate::shim::{self, Shim};
 pub struct Task {
     pub(crate) bundle: Bundle,
     pub(crate) runtime: Runtime,
+    /// Where the shim listens.
+    pub(crate) socket: PathBuf,
     pub(crate) shim: Shim,
     /// Of the init, or 0 when it isn't known.
     pub(crate) pid: AtomicU32,
@@ -46,10 +49,17 @@ pub struct Task {
 }
 
 impl Task {
-    pub(crate) fn new(bundle: Bundle, runtime: Runtime, shim: Shim, log: LogRelay) -> Self {
+    pub(crate) fn new(
+        bundle: Bundle,
+        runtime: Runtime,
+        socket: PathBuf,
+        shim: Shim,
+        log: LogRelay,
+    ) -> Self {
         Self {
             bundle,
             runtime,
+            socket,
             shim,
             pid: AtomicU32::new(0),
             exit: watch::Sender::new(None),
@@ -67,6 +77,12 @@ impl Task {
     /// The namespace.
     pub fn namespace(&self) -> &str {
         &self.bundle.namespace
+    }
+
+    /// The init's pid in the host's pidns; 0 for a task taken over from an earlier daemon whose
+    /// shim hung then.
+    pub fn pid(&self) -> u32 {
+        self.pid.load(Ordering::Relaxed)
     }
 
     fn id_owned(&self) -> String {
@@ -194,9 +210,5 @@ impl Task {
         let known = exit.wait_for(Option::is_some).await.ok().and_then(|known| *known);
         // The sender lives as long as `self`, so that there is an exit.
         known.unwrap_or_else(Exit::lost)
-    }
-
-    pub(crate) fn pid(&self) -> u32 {
-        self.pid.load(Ordering::Relaxed)
     }
 }

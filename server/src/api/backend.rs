@@ -7,6 +7,7 @@ use tonic::metadata::MetadataMap;
 
 use berth_events::Exchange;
 use berth_metadata::{Metadata, Scope};
+use berth_pull::Puller;
 use berth_tasks::Tasks;
 use berth_types::Result;
 
@@ -20,6 +21,8 @@ use crate::operations::Operations;
 pub(crate) struct Backend {
     /// The records.
     pub(crate) metadata: Metadata,
+    /// Who brings images.
+    pub(crate) puller: Puller,
     /// What runs.
     pub(crate) tasks: Tasks,
     /// Who hears of changes.

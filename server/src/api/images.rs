@@ -8,21 +8,35 @@ use berth_proto::containerd::services::images::v1::{
     UpdateImageRequest, UpdateImageResponse, images_server,
 };
 
+use berth_types::Kind;
+
 use super::backend::Backend;
 use super::status::status;
+use crate::embedded;
 
 /// Names that point at content.
 pub(crate) struct Images(pub(crate) Backend);
 
 #[tonic::async_trait]
 impl images_server::Images for Images {
+    /// The image that berth carries is made when it is first asked for.
     async fn get(
         &self,
         request: Request<GetImageRequest>,
     ) -> Result<Response<GetImageResponse>, Status> {
-        let scope = self.0.scope(request.metadata())?;
-        let image = scope.images().get(&request.into_inner().name).map_err(status)?;
-        Ok(Response::new(GetImageResponse { image: Some(image) }))
+        let (metadata, _, GetImageRequest { name }) = request.into_parts();
+        let scope = self.0.scope(&metadata)?;
+        let image = match scope.images().get(&name) {
+            Err(error) if error.kind() == Kind::NotFound && name == embedded::NAME => {
+                let made = self.0.change(&metadata, |backend, scope| async move {
+                    embedded::ensure(&backend.puller, &scope).await
+                });
+                made.await?;
+                scope.images().get(&name)
+            }
+            found => found,
+        };
+        Ok(Response::new(GetImageResponse { image: Some(image.map_err(status)?) }))
     }
 
     async fn list(

@@ -36,6 +36,20 @@ pub(crate) struct Config {
     pub(crate) debug: Debug,
     /// Runtimes that are run by another shim than their name says: name to binary.
     pub(crate) runtimes: BTreeMap<String, PathBuf>,
+    /// How registries are reached, by host and port.
+    pub(crate) registries: BTreeMap<String, Registry>,
+}
+
+/// How one registry is reached.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Registry {
+    /// Files with certificates (PEM) of authorities to trust besides the system's.
+    pub(crate) ca: Vec<PathBuf>,
+    /// Speak HTTP without TLS.
+    pub(crate) plain_http: bool,
+    /// Accept any certificate, and plain HTTP where there is no TLS.
+    pub(crate) insecure: bool,
 }
 
 /// The socket that clients connect to.
@@ -97,6 +111,7 @@ impl Default for Config {
             grpc: Grpc::default(),
             debug: Debug::default(),
             runtimes: BTreeMap::new(),
+            registries: BTreeMap::new(),
         }
     }
 }

@@ -1,5 +1,7 @@
 //! Tasks in a scratch directory, with a root file system of busybox.
 
+#![allow(clippy::unwrap_used, clippy::expect_used)] // A test that can't go on fails.
+
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};

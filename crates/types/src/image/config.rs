@@ -137,6 +137,21 @@ pub struct RootFs {
     pub diff_ids: Vec<Digest>,
 }
 
+impl RootFs {
+    /// The chain ids (`config.md#layer-chainid`): for each layer the name of the tree that it and
+    /// those below it make.
+    pub fn chain_ids(&self) -> Vec<Digest> {
+        let mut chain: Vec<Digest> = Vec::with_capacity(self.diff_ids.len());
+        for diff_id in &self.diff_ids {
+            chain.push(match chain.last() {
+                Some(parent) => Digest::of(format!("{parent} {diff_id}").as_bytes()),
+                None => diff_id.clone(),
+            });
+        }
+        chain
+    }
+}
+
 /// How one layer, or one instruction without a layer, came to be.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -234,6 +249,16 @@ mod tests {
         assert!(image.history[0].empty_layer);
         let again = ImageConfig::parse(&serde_json::to_vec(&image).unwrap()).unwrap();
         assert_eq!(again, image);
+    }
+
+    #[test]
+    fn a_chain_id_names_all_layers_up_to_it() {
+        let ids: Vec<_> = [b"a", b"b", b"c"].into_iter().map(|bytes| Digest::of(bytes)).collect();
+        let chain = RootFs { kind: String::new(), diff_ids: ids.clone() }.chain_ids();
+        assert_eq!(chain[0], ids[0]);
+        assert_eq!(chain[1], Digest::of(format!("{} {}", ids[0], ids[1]).as_bytes()));
+        assert_eq!(chain[2], Digest::of(format!("{} {}", chain[1], ids[2]).as_bytes()));
+        assert!(RootFs::default().chain_ids().is_empty());
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Debian's `docker-registry` on a loopback port of its own.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -38,7 +38,7 @@ impl DockerRegistry {
             .arg("serve")
             .arg(&config)
             .env("OTEL_TRACES_EXPORTER", "none")
-            .stdout(Stdio::null())
+            .stdout(File::create(directory.path().join("access.log")).unwrap())
             .stderr(Stdio::piped())
             .spawn()
             .expect("docker-registry is installed");
@@ -49,6 +49,29 @@ impl DockerRegistry {
     /// The certificate of the authority that signed the registry's.
     pub(crate) fn ca(&self) -> PathBuf {
         self.directory.path().join("ca.crt")
+    }
+
+    /// How often `GET` asked for paths with this end. The log may be a moment behind.
+    #[allow(dead_code, reason = "not every test that shares this counts")]
+    pub(crate) fn fetches(&self, end: &str) -> usize {
+        let count = || {
+            let log = fs::read_to_string(self.directory.path().join("access.log")).unwrap();
+            log.lines().filter(|l| l.contains("\"GET ") && l.contains(&format!("{end} HTTP"))).count()
+        };
+        for _ in 0..100 {
+            if count() > 0 {
+                break;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
+        count()
+    }
+
+    /// The file in which a blob's bytes lie.
+    #[allow(dead_code, reason = "not every test that shares this damages blobs")]
+    pub(crate) fn stored(&self, digest: &Digest) -> PathBuf {
+        let blobs = self.directory.path().join("data/docker/registry/v2/blobs/sha256");
+        blobs.join(&digest.hex()[..2]).join(digest.hex()).join("data")
     }
 
     /// Stores a blob and describes it.

@@ -1,0 +1,57 @@
+//! Images from an archive: an OCI layout in a tar file (`image-layout.md`), or what `docker save`
+//! writes, compressed or not.
+
+mod archive;
+mod names;
+
+use std::io::Read;
+
+use berth_metadata::Scope;
+use berth_proto::containerd::services::images::v1::Image;
+use berth_types::{Result, ResultExt};
+
+use crate::progress::Progress;
+use crate::puller::{ImportRequest, Puller, joined};
+use archive::Archive;
+use names::Named;
+
+impl Puller {
+    /// Brings the images of an archive into the stores, unpacked and named as the archive says.
+    /// Goes on when the caller gives up. Returns the images' records, which are on the disk.
+    ///
+    /// # Errors
+    /// [`Kind::InvalidArgument`](berth_types::Kind::InvalidArgument) when the archive is malformed
+    /// or names no image; else as [`Puller::unpack`].
+    pub async fn import(
+        &self,
+        request: ImportRequest,
+        reader: impl Read + Send + 'static,
+        progress: Progress,
+    ) -> Result<Vec<Image>> {
+        let this = self.clone();
+        let work = async move {
+            let namespace = request.namespace.clone();
+            let work = |scope| this.run_import(scope, request, reader, progress);
+            this.leases().with(this.metadata(), &namespace, "import", work).await
+        };
+        joined(tokio::spawn(work).await).context(|| "import images")
+    }
+
+    async fn run_import(
+        &self,
+        scope: Scope,
+        request: ImportRequest,
+        reader: impl Read + Send + 'static,
+        progress: Progress,
+    ) -> Result<Vec<Image>> {
+        let archive = Archive::store(scope.clone(), reader).await?;
+        let mut images = Vec::new();
+        for Named { name, target } in names::find(&scope, &archive).await? {
+            let snapshotter = request.snapshotter.clone();
+            let session = self.session(&scope, None, snapshotter, progress.clone());
+            session.realize(&target, &request.platform).await.context(|| name.clone())?;
+            images.push(self.name(&request.namespace, &name, &target).await?);
+        }
+        Ok(images)
+    }
+}

@@ -1,0 +1,197 @@
+//! The entrance: pull, unpack, import.
+
+use std::sync::Arc;
+
+use berth_metadata::{Metadata, Scope};
+use berth_proto::containerd::services::images::v1::Image;
+use berth_registry::{Client, Credentials, Repository};
+use berth_types::image::Descriptor;
+use berth_types::{Digest, Error, Platform, Reference, Result, ResultExt};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+
+use crate::lease::Leases;
+use crate::locks::Locks;
+use crate::progress::Progress;
+use crate::record;
+use crate::resolved::Resolved;
+use crate::session::Session;
+
+/// Layers that are fetched at the same time, over all operations.
+const DOWNLOADS: usize = 3;
+
+/// Brings images into the stores. Clones share locks and limits.
+#[derive(Clone)]
+pub struct Puller {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    metadata: Metadata,
+    client: Client,
+    leases: Leases,
+    blobs: Locks<Digest>,
+    chains: Locks<(String, String, Digest)>,
+    downloads: Semaphore,
+    unpacks: Semaphore,
+}
+
+/// What is to be pulled.
+#[derive(Clone, Debug)]
+pub struct PullRequest {
+    /// Whose image it will be.
+    pub namespace: String,
+    /// Which image; without tag and digest, the one tagged `latest`.
+    pub reference: Reference,
+    /// For which platform.
+    pub platform: Platform,
+    /// On whose behalf.
+    pub credentials: Credentials,
+    /// The snapshotter that unpacks it.
+    pub snapshotter: String,
+}
+
+/// What is to be imported from an archive.
+#[derive(Clone, Debug)]
+pub struct ImportRequest {
+    /// Whose images they will be.
+    pub namespace: String,
+    /// For which platform they are unpacked.
+    pub platform: Platform,
+    /// The snapshotter that unpacks them.
+    pub snapshotter: String,
+}
+
+impl Puller {
+    /// Brings images into the stores behind `metadata`, with `client` to reach registries.
+    pub fn new(metadata: Metadata, client: Client) -> Self {
+        let processors = std::thread::available_parallelism().map_or(2, usize::from);
+        Self {
+            shared: Arc::new(Shared {
+                metadata,
+                client,
+                leases: Leases::default(),
+                blobs: Locks::new(),
+                chains: Locks::new(),
+                downloads: Semaphore::new(DOWNLOADS),
+                unpacks: Semaphore::new(processors),
+            }),
+        }
+    }
+
+    /// Fetches and unpacks an image; what is there already is not fetched again. It goes on when
+    /// the caller gives up. Returns the image's record, which is on the disk.
+    ///
+    /// # Errors
+    /// Those of [`Repository::resolve`]; [`Kind::NotFound`](berth_types::Kind::NotFound) when
+    /// there is nothing for the platform, naming those that there are;
+    /// [`Kind::FailedPrecondition`](berth_types::Kind::FailedPrecondition) when bytes are not what
+    /// their digest says; [`Kind::ResourceExhausted`](berth_types::Kind::ResourceExhausted) when
+    /// the disk is full.
+    pub async fn pull(&self, request: PullRequest, progress: Progress) -> Result<Image> {
+        let this = self.clone();
+        let what = request.reference.familiar();
+        let pulled = tokio::spawn(async move { this.run_pull(request, progress).await }).await;
+        joined(pulled).context(|| format!("pull {what}"))
+    }
+
+    async fn run_pull(&self, request: PullRequest, progress: Progress) -> Result<Image> {
+        let reference = request.reference.canonical();
+        let repository = self.shared.client.repository(&reference, request.credentials);
+        let target = repository.resolve(&reference).await?;
+        let PullRequest { namespace, platform, snapshotter, .. } = request;
+        let purpose = format!("pull {reference} for {platform}");
+        let leases = &self.shared.leases;
+        leases
+            .with(&self.shared.metadata, &namespace, &purpose, async |scope| {
+                let session = self.session(&scope, Some(repository), snapshotter, progress);
+                session.realize(&target, &platform).await?;
+                self.name(&namespace, &reference.to_string(), &target).await
+            })
+            .await
+    }
+
+    /// Unpacks the image at `target`, whose content is there, and lets its config keep the
+    /// snapshots. Goes on when the caller gives up.
+    ///
+    /// # Errors
+    /// [`Kind::NotFound`](berth_types::Kind::NotFound) when content is missing or there is nothing
+    /// for `platform`; else as [`Puller::pull`].
+    pub async fn unpack(
+        &self,
+        namespace: &str,
+        target: &Descriptor,
+        platform: &Platform,
+        snapshotter: &str,
+        progress: Progress,
+    ) -> Result<Resolved> {
+        let (this, what) = (self.clone(), target.digest.clone());
+        let (namespace, snapshotter) = (namespace.to_owned(), snapshotter.to_owned());
+        let (target, platform) = (target.clone(), platform.clone());
+        let work = async move {
+            let purpose = format!("unpack {} for {platform}", target.digest);
+            let (leases, metadata) = (&this.shared.leases, &this.shared.metadata);
+            leases
+                .with(metadata, &namespace, &purpose, async |scope| {
+                    let session = this.session(&scope, None, snapshotter, progress);
+                    session.realize(&target, &platform).await
+                })
+                .await
+        };
+        joined(tokio::spawn(work).await).context(|| format!("unpack {what}"))
+    }
+
+    pub(crate) fn session(
+        &self,
+        scope: &Scope,
+        repository: Option<Repository>,
+        snapshotter: String,
+        progress: Progress,
+    ) -> Session {
+        let (puller, scope, stop) = (self.clone(), scope.clone(), CancellationToken::new());
+        Session { puller, scope, repository, snapshotter, progress, stop }
+    }
+
+    /// Writes the image record, last and to the disk, and with it all that it needs.
+    pub(crate) async fn name(
+        &self,
+        namespace: &str,
+        name: &str,
+        target: &Descriptor,
+    ) -> Result<Image> {
+        let scope = self.shared.metadata.scope(namespace, None)?;
+        record::name(&scope, name, target).await
+    }
+
+    pub(crate) fn metadata(&self) -> &Metadata {
+        &self.shared.metadata
+    }
+
+    pub(crate) fn leases(&self) -> &Leases {
+        &self.shared.leases
+    }
+
+    /// Who fetches which blob.
+    pub(crate) fn blobs(&self) -> &Locks<Digest> {
+        &self.shared.blobs
+    }
+
+    /// Who builds which chain: namespace, snapshotter and its lowest missing snapshot. Whoever
+    /// needs any snapshot above that one needs that one too.
+    pub(crate) fn chains(&self) -> &Locks<(String, String, Digest)> {
+        &self.shared.chains
+    }
+
+    pub(crate) fn downloads(&self) -> &Semaphore {
+        &self.shared.downloads
+    }
+
+    pub(crate) fn unpacks(&self) -> &Semaphore {
+        &self.shared.unpacks
+    }
+}
+
+/// The result of a task of its own.
+pub(crate) fn joined<T>(done: Result<Result<T>, tokio::task::JoinError>) -> Result<T> {
+    done.unwrap_or_else(|error| Err(Error::internal(format!("the operation failed: {error}"))))
+}

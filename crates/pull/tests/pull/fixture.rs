@@ -1,0 +1,102 @@
+//! Stores on a scratch directory, and a puller over them.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use berth_content::ContentStore;
+use berth_metadata::{Metadata, Scope};
+use berth_proto::containerd::services::images::v1::Image;
+use berth_pull::{Progress, PullRequest, Puller};
+use berth_registry::{Client, Config, Credentials, Patience};
+use berth_snapshotter::{Info, Overlay};
+use berth_store::Store;
+use berth_types::{Platform, Result};
+use tempfile::TempDir;
+
+pub(crate) const SNAPSHOTTER: &str = "overlayfs";
+pub(crate) const NAMESPACE: &str = "default";
+
+pub(crate) struct Fixture {
+    pub(crate) metadata: Metadata,
+    pub(crate) content: ContentStore,
+    pub(crate) puller: Puller,
+    root: Option<TempDir>,
+}
+
+impl Fixture {
+    pub(crate) async fn new() -> Self {
+        let root = tempfile::tempdir().unwrap();
+        let mut fixture = Self::at(root.path()).await;
+        fixture.root = Some(root);
+        fixture
+    }
+
+    pub(crate) async fn at(root: &Path) -> Self {
+        let store = Store::open(&root.join("berth.db")).unwrap();
+        let content = ContentStore::open(root).unwrap();
+        let overlay = Overlay::open(&root.join("snapshots"), store.clone()).unwrap();
+        let overlay = vec![Arc::new(overlay) as _];
+        let metadata = Metadata::open(store, content.clone(), overlay, None).await.unwrap();
+        let patience = Patience {
+            attempts: 2,
+            first_pause: Duration::from_millis(5),
+            ..Patience::default()
+        };
+        let client = Client::new(Config { patience, ..Config::default() });
+        let puller = Puller::new(metadata.clone(), client);
+        Self { metadata, content, puller, root: None }
+    }
+
+    pub(crate) async fn pull(&self, reference: &str) -> Result<Image> {
+        self.pull_for(NAMESPACE, reference, "linux/amd64").await
+    }
+
+    pub(crate) async fn pull_for(
+        &self,
+        namespace: &str,
+        reference: &str,
+        platform: &str,
+    ) -> Result<Image> {
+        let request = request(namespace, reference, platform);
+        self.puller.pull(request, Progress::silent()).await
+    }
+
+    pub(crate) fn scope(&self, namespace: &str) -> Scope {
+        self.metadata.scope(namespace, None).unwrap()
+    }
+
+    pub(crate) async fn snapshots(&self) -> Vec<Info> {
+        let scope = self.scope(NAMESPACE);
+        scope.snapshots(SNAPSHOTTER).unwrap().list(&[]).await.unwrap()
+    }
+
+    /// Asserts that a failed operation left nothing once garbage is collected.
+    pub(crate) async fn assert_empty(&self) {
+        let scope = self.scope(NAMESPACE);
+        assert_eq!(scope.images().list(&[]).unwrap(), []);
+        assert_eq!(scope.leases().list(&[]).unwrap(), []);
+        self.metadata.collect().await.unwrap();
+        assert_eq!(scope.content().list(&[]).unwrap(), []);
+        assert_eq!(self.snapshots().await, []);
+        let mut blobs = Vec::new();
+        self.content
+            .walk(|info| {
+                blobs.push(info);
+                Ok(())
+            })
+            .unwrap();
+        assert_eq!(blobs, []);
+        assert_eq!(self.content.statuses(|_| true).unwrap(), []);
+    }
+}
+
+pub(crate) fn request(namespace: &str, reference: &str, platform: &str) -> PullRequest {
+    PullRequest {
+        namespace: namespace.to_owned(),
+        reference: reference.parse().unwrap(),
+        platform: platform.parse::<Platform>().unwrap(),
+        credentials: Credentials::Anonymous,
+        snapshotter: SNAPSHOTTER.to_owned(),
+    }
+}

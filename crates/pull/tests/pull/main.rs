@@ -1,0 +1,16 @@
+//! Pulls from a real registry into real stores.
+
+#![allow(clippy::unwrap_used, reason = "a failed step fails the test")]
+
+#[allow(dead_code, reason = "shared with the tests of the registry client")]
+#[path = "../../../registry/tests/registry/support/docker.rs"]
+mod docker;
+mod failures;
+mod fixture;
+#[allow(dead_code, reason = "shared with the tests of the registry client")]
+#[path = "../../../registry/tests/registry/support/hostile.rs"]
+mod hostile;
+mod image;
+mod imports;
+mod pulls;
+mod resumes;

@@ -1,0 +1,245 @@
+//! Pulls that succeed: what is there afterwards, and what was fetched for it.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+
+use berth_pull::{Phase, Progress, read};
+use berth_snapshotter::Kind;
+use berth_sys::mount;
+use berth_types::image::{Descriptor, media_type};
+use berth_types::{Digest, Platform};
+use rustix::mount::MountAttrFlags;
+use serde_json::json;
+
+use crate::docker::{DockerRegistry, Options};
+use crate::fixture::{Fixture, NAMESPACE, SNAPSHOTTER, request};
+use crate::image::{LayerBuilder, TestImage, layered, noise};
+
+#[tokio::test]
+async fn a_pulled_image_is_whole_and_kept() {
+    let registry = DockerRegistry::start(Options::default());
+    let image = layered();
+    let reference = image.push(&registry, "some/image").await;
+    let fixture = Fixture::new().await;
+    let record = fixture.pull(&reference).await.unwrap();
+    assert_eq!(record.name, reference);
+    assert_eq!(record.target.unwrap().digest, image.descriptor().digest.to_string());
+
+    let scope = fixture.scope(NAMESPACE);
+    let target = image.descriptor();
+    let resolved = read(&scope, &target, &"linux/amd64".parse().unwrap()).await.unwrap();
+    assert_eq!(resolved.image.config.cmd, ["/hello"]);
+    let chain: Vec<_> = resolved.layers.iter().map(|l| l.chain_id.to_string()).collect();
+    let mut parent = String::new();
+    for chain_id in &chain {
+        let snapshot = scope.snapshots(SNAPSHOTTER).unwrap().stat(chain_id).await.unwrap();
+        assert_eq!((snapshot.kind, &snapshot.parent), (Kind::Committed, &parent));
+        parent = chain_id.clone();
+    }
+    assert_eq!(fixture.snapshots().await.len(), 4);
+    assert_eq!(scope.leases().list(&[]).unwrap(), []);
+    assert_eq!(scope.content().statuses(&[]).unwrap(), []);
+
+    // Labels alone keep it now.
+    assert_eq!(fixture.metadata.collect().await.unwrap(), Default::default());
+    let labels = |digest: &Digest| scope.content().info(digest).unwrap().labels;
+    let of_manifest = labels(&target.digest);
+    assert_eq!(of_manifest["containerd.io/gc.ref.content.l.3"], resolved.layers[3].blob.digest.to_string());
+    assert_eq!(of_manifest["containerd.io/gc.ref.content.config"], resolved.config.digest.to_string());
+    let source = format!("containerd.io/distribution.source.{}", registry.domain);
+    assert_eq!(of_manifest.get(&source).map(String::as_str), Some("some/image"));
+    let of_config = labels(&resolved.config.digest);
+    assert_eq!(of_config["containerd.io/gc.ref.snapshot.overlayfs"], chain[3]);
+    let of_layer = labels(&resolved.layers[1].blob.digest);
+    assert_eq!(of_layer["containerd.io/uncompressed"], resolved.layers[1].diff_id.to_string());
+
+    // Without the image all of it goes.
+    scope.images().delete(&reference, None).await.unwrap();
+    fixture.assert_empty().await;
+}
+
+/// The tree that containers of an image see, until the descriptor is closed.
+async fn mounted(fixture: &Fixture, chain_id: &str) -> (std::os::fd::OwnedFd, PathBuf) {
+    let scope = fixture.scope(NAMESPACE);
+    let snapshots = scope.snapshots(SNAPSHOTTER).unwrap();
+    let mounts = snapshots.prepare("test", chain_id, Default::default()).await.unwrap();
+    let options: Vec<_> = mounts[0].options.iter().map(String::as_str).collect();
+    let overlay = mount::overlay(&options, MountAttrFlags::empty()).unwrap().unwrap();
+    let path = format!("/proc/self/fd/{}", overlay.as_raw_fd()).into();
+    (overlay, path)
+}
+
+#[tokio::test]
+async fn layers_depend_on_each_other_as_they_should() {
+    let registry = DockerRegistry::start(Options::default());
+    let image = layered();
+    let reference = image.push(&registry, "a").await;
+    let fixture = Fixture::new().await;
+    fixture.pull(&reference).await.unwrap();
+    let scope = fixture.scope(NAMESPACE);
+    let resolved = read(&scope, &image.descriptor(), &"linux/amd64".parse().unwrap()).await.unwrap();
+    let (_overlay, root) = mounted(&fixture, resolved.chain_id().unwrap().as_str()).await;
+
+    let names = |path: &str| {
+        let mut names: Vec<_> = fs::read_dir(root.join(path))
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        names
+    };
+    assert_eq!(names("a"), ["kept"]);
+    assert_eq!(names("opaque"), ["new"]);
+    assert_eq!(names("etc"), ["hosts", "motd", "passwd", "passwd.link", "top"]);
+    // Three upper layers left out `etc`; it is still the base's.
+    let etc = fs::metadata(root.join("etc")).unwrap();
+    assert_eq!((etc.mode() & 0o7777, etc.uid(), etc.mtime()), (0o750, 7, 1_700_000_000));
+    let (file, link) = (root.join("etc/passwd"), root.join("etc/passwd.link"));
+    assert_eq!(fs::metadata(file).unwrap().ino(), fs::metadata(&link).unwrap().ino());
+    assert_eq!(fs::read(link).unwrap(), b"root:x:0:0::/:/bin/sh\n");
+    assert_eq!(fs::read(root.join("hello")).unwrap(), noise(1, 300_000));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_pulls_fetch_each_blob_once() {
+    let registry = DockerRegistry::start(Options::default());
+    let image = layered();
+    let reference = image.push(&registry, "a").await;
+    let fixture = Arc::new(Fixture::new().await);
+    let pulls = (0..8).map(|number| {
+        let (fixture, reference) = (fixture.clone(), reference.clone());
+        let namespace = if number % 2 == 0 { NAMESPACE } else { "other" };
+        tokio::spawn(async move { fixture.pull_for(namespace, &reference, "linux/amd64").await })
+    });
+    for pull in pulls.collect::<Vec<_>>() {
+        pull.await.unwrap().unwrap();
+    }
+    let mut digests: Vec<_> = image.layers.iter().map(|layer| layer.descriptor().digest).collect();
+    digests.push(Digest::of(&image.config));
+    for digest in &digests {
+        assert_eq!(registry.fetches(&format!("blobs/{digest}")), 1, "{digest}");
+    }
+    assert_eq!(registry.fetches(&format!("manifests/{}", image.descriptor().digest)), 1);
+    assert_eq!(fixture.snapshots().await.len(), 4);
+
+    // Again, and under another name with one more layer: only what is new is fetched.
+    fixture.pull(&reference).await.unwrap();
+    let mut layers = image.layers.clone();
+    layers.push(LayerBuilder::new().file("more", b"more").end().gzip());
+    let larger = TestImage::new("amd64", layers);
+    let reference = larger.push(&registry, "b").await;
+    fixture.pull(&reference).await.unwrap();
+    let new = larger.layers[4].descriptor().digest;
+    assert_eq!(registry.fetches(&format!("blobs/{new}")), 1);
+    for digest in &digests[..4] {
+        assert_eq!(registry.fetches(&format!("blobs/{digest}")), 1, "{digest}");
+    }
+    assert_eq!(fixture.snapshots().await.len(), 5);
+    let source = format!("containerd.io/distribution.source.{}", registry.domain);
+    let shared = fixture.scope(NAMESPACE).content().info(&digests[0]).unwrap();
+    assert_eq!(shared.labels[&source], "a,b");
+}
+
+#[tokio::test]
+async fn an_index_gives_the_image_for_the_platform() {
+    let registry = DockerRegistry::start(Options::default());
+    let image = |architecture: &str| {
+        let layer = LayerBuilder::new().file("hello", architecture.as_bytes()).end().gzip();
+        TestImage::new(architecture, vec![layer])
+    };
+    let (amd, arm) = (image("amd64"), image("arm64"));
+    let entry = |image: &TestImage, platform: &str| Descriptor {
+        platform: Some(platform.parse::<Platform>().unwrap()),
+        ..image.descriptor()
+    };
+    let index = json!({
+        "schemaVersion": 2, "mediaType": media_type::OCI_INDEX,
+        "manifests": [entry(&arm, "linux/arm64"), entry(&amd, "linux/amd64")],
+    });
+    amd.push(&registry, "a").await;
+    let reference = arm.push(&registry, "a").await;
+    let bytes = serde_json::to_vec(&index).unwrap();
+    let index = registry.put_manifest("a", "v1", media_type::OCI_INDEX, &bytes).await;
+
+    let fixture = Fixture::new().await;
+    fixture.pull(&reference).await.unwrap();
+    let scope = fixture.scope(NAMESPACE);
+    assert!(scope.content().info(&amd.descriptor().digest).is_ok());
+    assert!(scope.content().info(&arm.descriptor().digest).is_err());
+    fixture.pull_for(NAMESPACE, &reference, "linux/arm64").await.unwrap();
+    let labels = scope.content().info(&index.digest).unwrap().labels;
+    assert_eq!(labels["containerd.io/gc.ref.content.m.0"], arm.descriptor().digest.to_string());
+    assert_eq!(labels["containerd.io/gc.ref.content.m.1"], amd.descriptor().digest.to_string());
+    assert_eq!(fixture.metadata.collect().await.unwrap(), Default::default());
+
+    let error = fixture.pull_for(NAMESPACE, &reference, "linux/s390x").await.unwrap_err();
+    assert_eq!(error.kind(), berth_types::Kind::NotFound);
+    assert!(error.message().contains("linux/amd64, linux/arm64"), "{error}");
+}
+
+#[tokio::test]
+async fn progress_is_told_for_each_layer() {
+    let registry = DockerRegistry::start(Options::default());
+    let image = layered();
+    let reference = image.push(&registry, "a").await;
+    let fixture = Fixture::new().await;
+    let seen: Arc<Mutex<BTreeMap<Digest, Vec<(Phase, u64)>>>> = Arc::default();
+    let listener = seen.clone();
+    let progress = Progress::new(move |told| {
+        let mut seen = listener.lock().unwrap();
+        seen.entry(told.digest).or_default().push((told.phase, told.current));
+        assert!(told.current <= told.total);
+    });
+    let request = request(NAMESPACE, &reference, "linux/amd64");
+    fixture.puller.pull(request.clone(), progress.clone()).await.unwrap();
+    for layer in &image.layers {
+        let Descriptor { digest, size, .. } = layer.descriptor();
+        let told = seen.lock().unwrap().remove(&digest).unwrap();
+        assert_eq!(told.first(), Some(&(Phase::Waiting, 0)));
+        assert!(told.contains(&(Phase::Downloading, size)), "{told:?}");
+        assert_eq!(told.last(), Some(&(Phase::Done, size)));
+    }
+    fixture.puller.pull(request, progress).await.unwrap();
+    let seen = seen.lock().unwrap();
+    assert!(seen.values().all(|told| told.last().unwrap().0 == Phase::Exists), "{seen:?}");
+}
+
+#[tokio::test]
+async fn content_that_a_client_put_there_is_unpacked() {
+    let registry = DockerRegistry::start(Options::default());
+    let image = layered();
+    let reference = image.push(&registry, "a").await;
+    let fixture = Fixture::new().await;
+    fixture.pull(&reference).await.unwrap();
+    let scope = fixture.scope(NAMESPACE);
+    // As after a client's fetch: the content and the record, without snapshots.
+    let top_down = fixture.snapshots().await;
+    let mut keys: Vec<_> = top_down.iter().map(|info| info.key.clone()).collect();
+    while let Some(key) = keys.pop() {
+        if scope.snapshots(SNAPSHOTTER).unwrap().remove(&key).await.is_err() {
+            keys.insert(0, key);
+        }
+    }
+    assert_eq!(fixture.snapshots().await, []);
+    let platform = "linux/amd64".parse().unwrap();
+    let unpack = || {
+        let silent = Progress::silent();
+        let target = image.descriptor();
+        let (puller, platform) = (fixture.puller.clone(), &platform);
+        async move { puller.unpack(NAMESPACE, &target, platform, SNAPSHOTTER, silent).await }
+    };
+    let resolved = unpack().await.unwrap();
+    assert_eq!(fixture.snapshots().await.len(), 4);
+    assert!(unpack().await.is_ok());
+    assert_eq!(scope.leases().list(&[]).unwrap(), []);
+    assert_eq!(fixture.metadata.collect().await.unwrap(), Default::default());
+
+    let layer = &resolved.layers[0].blob.digest;
+    scope.content().delete(layer).await.unwrap();
+    let error = unpack().await.unwrap_err();
+    assert_eq!(error.kind(), berth_types::Kind::NotFound, "{error}");
+}
