@@ -10,11 +10,6 @@ pub(crate) fn stdin_is_terminal() -> bool {
     io::stdin().is_terminal()
 }
 
-/// Whether standard output is a terminal.
-pub(crate) fn stdout_is_terminal() -> bool {
-    io::stdout().is_terminal()
-}
-
 /// The window size of the terminal on standard output, if it is one.
 pub(crate) fn window_size() -> Option<WindowSize> {
     let size = termios::tcgetwinsize(io::stdout()).ok()?;

@@ -23,7 +23,9 @@ fn run_passes_output_and_exit_status() {
 #[test]
 fn run_passes_input() {
     let engine = engine();
-    let run = engine.ctr_with_input(&["run", "--rm", IMAGE, "one", "cat"], b"through the pipe\n");
+    // One line and no more: `ctr` may forget to close the input of a task that starts slowly.
+    let args = ["run", "--rm", IMAGE, "one", "head", "-n", "1"];
+    let run = engine.ctr_with_input(&args, b"through the pipe\n");
     assert_eq!(run.success().line(), "through the pipe");
 }
 
@@ -51,7 +53,7 @@ fn detached_tasks_are_driven() {
     engine.ctr(&["containers", "rm", "one"]).exited(1).complains("delete");
     engine.ctr(&["tasks", "kill", "-s", "KILL", "one"]).success();
     wait_until("the task to stop", || status() == "STOPPED");
-    engine.ctr(&["tasks", "rm", "one"]).exited(137);
+    engine.ctr(&["tasks", "rm", "one"]).success().complains("non-zero exit code 137");
     engine.ctr(&["containers", "rm", "one"]).success();
 }
 

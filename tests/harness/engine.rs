@@ -1,6 +1,7 @@
 //! The daemon under test.
 
 use std::fs;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -28,10 +29,15 @@ pub struct Engine {
     daemon: Option<Running>,
 }
 
-/// The directory of the binaries that were built with this test.
+/// The directory of the binaries that were built with this program: `target/PROFILE`, where a
+/// test lies below in `deps`.
 fn binaries() -> PathBuf {
-    let test = std::env::current_exe().expect("this test's own path");
-    test.ancestors().nth(2).expect("target/PROFILE/deps/TEST").to_owned()
+    let program = std::env::current_exe().expect("this program's own path");
+    let directory = program.parent().expect("a path of a file");
+    match directory.ends_with("deps") {
+        true => directory.parent().expect("target/PROFILE/deps").to_owned(),
+        false => directory.to_owned(),
+    }
 }
 
 impl Engine {
@@ -65,14 +71,14 @@ impl Engine {
         engine
     }
 
-    /// Starts the daemon, again after [`Engine::stop_daemon`], and waits until it answers.
+    /// Starts the daemon, again after [`Engine::stop_daemon`], and waits until it takes connections.
     pub fn start_daemon(&mut self) {
         let log = self.path("log");
         self.daemon = Some(Running::start(&mut self.daemon_command(), &log));
-        wait_until("the daemon to answer", || {
+        wait_until("the daemon to take connections", || {
             let ended = self.daemon.as_mut().is_some_and(Running::has_ended);
             assert!(!ended, "the daemon ended:\n{}", self.log());
-            self.ctr(&["version"]).code == 0
+            UnixStream::connect(self.address()).is_ok()
         });
     }
 
