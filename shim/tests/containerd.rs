@@ -172,25 +172,25 @@ fn containers_run_to_their_end() {
 #[test]
 fn a_detached_container_is_driven_by_ctr() {
     let containerd = Containerd::start();
-    containerd.detach("one", &["sleep", "1000"]);
-    assert_eq!(containerd.status("one").as_deref(), Some("RUNNING"));
+    containerd.detach("driven", &["sleep", "1000"]);
+    assert_eq!(containerd.status("driven").as_deref(), Some("RUNNING"));
 
-    let exec = ["tasks", "exec", "--exec-id", "x", "one", "sh", "-c", "echo exec; exit 3"];
+    let exec = ["tasks", "exec", "--exec-id", "x", "driven", "sh", "-c", "echo exec; exit 3"];
     let output = containerd.try_ctr(&exec);
     assert_eq!((output.status.code(), &*output.stdout), (Some(3), &b"exec\n"[..]));
 
-    assert_eq!(containerd.ctr(&["tasks", "ps", "one"]).lines().count(), 2);
-    assert!(containerd.ctr(&["tasks", "metrics", "one"]).contains("memory.usage_in_bytes"));
-    containerd.ctr(&["tasks", "pause", "one"]);
-    assert_eq!(containerd.status("one").as_deref(), Some("PAUSED"));
-    containerd.ctr(&["tasks", "resume", "one"]);
-    assert_eq!(containerd.status("one").as_deref(), Some("RUNNING"));
+    assert_eq!(containerd.ctr(&["tasks", "ps", "driven"]).lines().count(), 2);
+    assert!(containerd.ctr(&["tasks", "metrics", "driven"]).contains("memory.usage_in_bytes"));
+    containerd.ctr(&["tasks", "pause", "driven"]);
+    assert_eq!(containerd.status("driven").as_deref(), Some("PAUSED"));
+    containerd.ctr(&["tasks", "resume", "driven"]);
+    assert_eq!(containerd.status("driven").as_deref(), Some("RUNNING"));
 
-    assert!(!containerd.try_ctr(&["tasks", "rm", "one"]).status.success());
-    containerd.ctr(&["tasks", "kill", "-s", "KILL", "one"]);
-    until("it was not killed", || containerd.status("one").as_deref() == Some("STOPPED"));
-    containerd.ctr(&["tasks", "rm", "one"]);
-    containerd.ctr(&["containers", "rm", "one"]);
+    assert!(!containerd.try_ctr(&["tasks", "rm", "driven"]).status.success());
+    containerd.ctr(&["tasks", "kill", "-s", "KILL", "driven"]);
+    until("it was not killed", || containerd.status("driven").as_deref() == Some("STOPPED"));
+    containerd.ctr(&["tasks", "rm", "driven"]);
+    containerd.ctr(&["containers", "rm", "driven"]);
     containerd.assert_nothing_left();
 }
 
@@ -205,7 +205,7 @@ fn events_are_heard_in_their_order() {
         containerd.ctr(&["namespaces", "label", "default", "probe=1"]);
         heard("/namespaces/update")
     });
-    containerd.run("one", &["true"]);
+    containerd.run("heard", &["true"]);
     until("the last event is not heard", || heard("/tasks/delete"));
     listener.kill().unwrap();
     listener.wait().unwrap();
@@ -218,14 +218,14 @@ fn events_are_heard_in_their_order() {
 #[test]
 fn a_killed_shim_is_cleaned_up_after() {
     let containerd = Containerd::start();
-    containerd.detach("one", &["sleep", "1000"]);
+    containerd.detach("killed", &["sleep", "1000"]);
     let bundle =
-        containerd.directory.path().join("state/io.containerd.runtime.v2.task/default/one");
+        containerd.directory.path().join("state/io.containerd.runtime.v2.task/default/killed");
     let pid = find_shim(&bundle);
     let signal = Command::new("kill").args(["-KILL", &pid.to_string()]).status();
     assert!(signal.unwrap().success());
-    until("its task is left", || containerd.status("one").is_none());
-    containerd.ctr(&["containers", "rm", "one"]);
+    until("its task is left", || containerd.status("killed").is_none());
+    containerd.ctr(&["containers", "rm", "killed"]);
     containerd.assert_nothing_left();
 }
 
