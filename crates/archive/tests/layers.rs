@@ -81,7 +81,9 @@ fn whiteouts_remove_what_lower_layers_have_and_nothing_else() {
         .file(".wh.c", "")
         .file("nowhere/.wh.gone", "")
         .finish();
-    apply_to(root.path(), &upper, &REMOVE).unwrap();
+    let applied = apply_to(root.path(), &upper, &REMOVE).unwrap();
+    let changed = ["", "a", "b", "b/sub", "c"].map(PathBuf::from);
+    assert_eq!(applied.implicit, changed, "what the archive changes something in");
     let mut names: Vec<String> = listing(root.path())
         .lines()
         .filter_map(|line| Some(line.split_once(' ')?.0.to_owned()))

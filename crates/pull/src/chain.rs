@@ -1,30 +1,26 @@
-//! The snapshots of an image: which are missing, and how they are made.
+//! The snapshots of an image: which are missing, and who makes them.
 
-use std::fs::File;
-use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 
-use berth_archive::{Applied, Decompress, Options, Whiteouts, apply, fix_implicit_parents};
 use berth_metadata::Snapshots;
-use berth_snapshotter::{CommitOptions, VOLATILE};
-use berth_sys::mount;
+use berth_snapshotter::VOLATILE;
 use berth_types::labels::Labels;
-use berth_types::{Error, Kind, Result, ResultExt};
+use berth_types::{Digest, Error, Kind, Result};
 use futures_util::future::{join, join_all};
-use rustix::mount::MountAttrFlags;
 
-use crate::blocking;
-use crate::layer::check;
 use crate::progress::Phase;
 use crate::resolved::{Layer, Resolved};
 use crate::session::Session;
 use crate::stream::Outcome;
 
+/// What the keys of unfinished snapshots begin with.
+pub(crate) const UNFINISHED: &str = "extract-";
+
 /// A snapshot being made of a layer.
-struct Extract<'a> {
-    layer: &'a Layer,
-    key: String,
-    directory: PathBuf,
+pub(crate) struct Extract<'a> {
+    pub(crate) layer: &'a Layer,
+    pub(crate) key: String,
+    pub(crate) directory: PathBuf,
 }
 
 impl Session {
@@ -35,26 +31,17 @@ impl Session {
         for layer in layers {
             self.progress.tell(&layer.blob, Phase::Waiting, 0);
         }
-        let mut missing = self.missing(layers).await?;
-        let _alone = match missing.first() {
-            Some(lowest) => {
-                let chain = (
-                    self.scope.namespace().to_owned(),
-                    self.snapshotter.clone(),
-                    lowest.chain_id.clone(),
-                );
-                let guard = self.puller.chains().lock(chain).await;
-                missing = self.missing(layers).await?;
-                Some(guard)
-            }
-            None => None,
-        };
-        let (there, missing) = layers.split_at(layers.len() - missing.len());
-        let extracts: Vec<_> =
-            missing.iter().map(|layer| self.new_key(layer)).collect::<Result<_>>()?;
-        let result = self.build(there, missing, &extracts).await;
+        let mut alone = Vec::new();
+        for layer in self.missing(layers).await? {
+            alone.push(self.puller.chains().lock(self.chain_key(&layer.chain_id)).await);
+        }
+        // Whoever had the locks before may have made what was missing.
+        let missing = self.missing(layers).await?;
+        let there = &layers[..layers.len() - missing.len()];
+        let keys: Vec<_> = missing.iter().map(new_key).collect::<Result<_>>()?;
+        let result = self.build(there, missing, &keys).await;
         if result.is_err() {
-            self.remove(&extracts).await;
+            self.remove(&keys).await;
         }
         result
     }
@@ -77,12 +64,11 @@ impl Session {
             missing.iter().zip(keys).map(|(layer, key)| self.or_stop(self.extract(layer, key))),
         );
         let (fetched, extracted) = join(fetched, extracted).await;
-        let extracted = all_or_cause(extracted);
-        // Of several failures the first that isn't a consequence of another.
-        match (all_or_cause(fetched), extracted) {
-            (Ok(_), Ok(extracted)) => self.settle(there, extracted).await,
-            (Err(error), Ok(_)) | (Ok(_), Err(error)) => Err(error),
-            (Err(one), Err(other)) => Err(if one.kind() == Kind::Cancelled { other } else { one }),
+        let failures = fetched.into_iter().filter_map(Result::err);
+        let (extracted, failed): (Vec<_>, Vec<_>) = extracted.into_iter().partition(Result::is_ok);
+        match cause(failures.chain(failed.into_iter().filter_map(Result::err))) {
+            Some(error) => Err(error),
+            None => self.settle(there, extracted.into_iter().flatten()).await,
         }
     }
 
@@ -100,166 +86,49 @@ impl Session {
         let snapshots = self.snapshots()?;
         snapshots.prepare(key, "", volatile()).await?;
         let directory = snapshots.changes(key).await?;
-        let outcome = self.fetch_and_apply(layer, directory.clone()).await?;
+        let outcome = self.fetch_and_unpack(layer, directory.clone()).await?;
         Ok((Extract { layer, key: key.to_owned(), directory }, outcome))
     }
 
-    /// Puts the layers on top of each other, lowest first: corrects what an archive alone doesn't
-    /// tell, then syncs once and commits.
-    async fn settle(&self, there: &[Layer], layers: Vec<(Extract<'_>, Outcome)>) -> Result<()> {
-        let mut parent = there.last().map(|layer| layer.chain_id.to_string()).unwrap_or_default();
-        let mut lowers = self.directories(&parent).await?;
-        let mut ready = Vec::new();
-        let mut committed = parent.clone();
-        for (mut extract, outcome) in layers {
-            match outcome {
-                Outcome::Applied(applied) => {
-                    fix(extract.directory.clone(), lowers.clone(), applied).await?;
-                }
-                Outcome::NeedsLower => {
-                    self.commit_all(&committed, std::mem::take(&mut ready)).await?;
-                    committed = parent.clone();
-                    lowers = self.directories(&parent).await?;
-                    self.extract_onto(&mut extract, &parent).await?;
-                }
-            }
-            parent = extract.layer.chain_id.to_string();
-            lowers.insert(0, extract.directory.clone());
-            ready.push(extract);
-        }
-        self.commit_all(&committed, ready).await
-    }
-
-    /// Makes a layer's files again, in an overlay over its parents.
-    async fn extract_onto(&self, extract: &mut Extract<'_>, parent: &str) -> Result<()> {
-        let snapshots = self.snapshots()?;
-        snapshots.remove(&extract.key).await?;
-        let mounts = snapshots.prepare(&extract.key, parent, volatile()).await?;
-        extract.directory = snapshots.changes(&extract.key).await?;
-        let [overlay] = mounts.as_slice() else {
-            return Err(Error::failed_precondition(format!(
-                "layer {} links to lower layers, but has none",
-                extract.layer.blob.digest
-            )));
-        };
-        let (scope, layer) = (self.scope.clone(), extract.layer.clone());
-        let options = overlay.options.clone();
-        blocking(move || {
-            let archive = scope.content().reader(&layer.blob.digest)?.file;
-            let merged = mount_overlay(&options)?;
-            let whiteouts = Whiteouts::Remove;
-            let how = Options { whiteouts, ..Options::default() };
-            let applied = Decompress::new(archive)
-                .and_then(|tar| apply(tar, merged.as_fd(), &how))
-                .context(|| format!("unpack layer {}", layer.blob.digest))?;
-            check(&layer, &Outcome::Applied(applied))
-        })
-        .await
-    }
-
-    /// Syncs what was extracted and commits it as a chain on `parent`.
-    async fn commit_all(&self, parent: &str, extracts: Vec<Extract<'_>>) -> Result<()> {
-        let Some(first) = extracts.first() else { return Ok(()) };
-        let directory = first.directory.clone();
-        blocking(move || {
-            let what = || format!("sync the filesystem of {}", directory.display());
-            let directory = File::open(&directory).context(what)?;
-            rustix::fs::syncfs(&directory).map_err(std::io::Error::from).context(what)
-        })
-        .await?;
-        let mut parent = parent.to_owned();
-        for extract in extracts {
-            let name = extract.layer.chain_id.to_string();
-            let below = Some(parent).filter(|parent| !parent.is_empty());
-            let options = CommitOptions { parent: below, synced: true, ..Default::default() };
-            match self.snapshots()?.commit(&name, &extract.key, options).await {
-                Ok(()) => {}
-                // A client made the same snapshot meanwhile.
-                Err(error) if error.kind() == Kind::AlreadyExists => {
-                    self.snapshots()?.remove(&extract.key).await?;
-                }
-                Err(error) => return Err(error),
-            }
-            self.progress.tell(&extract.layer.blob, Phase::Done, extract.layer.blob.size);
-            parent = name;
-        }
-        Ok(())
-    }
-
-    /// The directories of a committed chain, uppermost first.
-    async fn directories(&self, chain: &str) -> Result<Vec<PathBuf>> {
-        if chain.is_empty() { Ok(Vec::new()) } else { self.snapshots()?.layers(chain).await }
-    }
-
-    /// Removes the snapshots of a failed attempt. Those that stay in spite of it are garbage.
+    /// Removes the snapshots of a failed attempt.
     async fn remove(&self, keys: &[String]) {
         let Ok(snapshots) = self.snapshots() else { return };
         for key in keys {
             match snapshots.remove(key).await {
                 Err(error) if error.kind() != Kind::NotFound => {
-                    tracing::warn!(%error, key, "an unfinished snapshot is left behind");
+                    tracing::warn!(%error, key, "an unfinished snapshot is left to the next start");
                 }
                 _ => {}
             }
         }
     }
 
-    fn snapshots(&self) -> Result<Snapshots<'_>> {
+    pub(crate) fn snapshots(&self) -> Result<Snapshots<'_>> {
         self.scope.snapshots(&self.snapshotter)
     }
 
-    fn new_key(&self, layer: &Layer) -> Result<String> {
-        let random = getrandom::u64()
-            .map_err(|e| Error::internal(format!("no random numbers for a snapshot: {e}")))?;
-        Ok(format!("extract-{random:016x} {}", layer.chain_id))
+    fn chain_key(&self, chain_id: &Digest) -> (String, String, Digest) {
+        (self.scope.namespace().to_owned(), self.snapshotter.clone(), chain_id.clone())
     }
+}
+
+fn new_key(layer: &Layer) -> Result<String> {
+    let random = getrandom::u64()
+        .map_err(|e| Error::internal(format!("no random numbers for a snapshot: {e}")))?;
+    Ok(format!("{UNFINISHED}{random:016x} {}", layer.chain_id))
 }
 
 /// An unfinished snapshot is of no use after a crash.
-fn volatile() -> Labels {
+pub(crate) fn volatile() -> Labels {
     [(VOLATILE.to_owned(), String::new())].into()
 }
 
-/// All results, or the failure that caused the others.
-fn all_or_cause<T>(results: Vec<Result<T>>) -> Result<Vec<T>> {
-    let mut done = Vec::with_capacity(results.len());
-    let mut failure: Option<Error> = None;
-    for result in results {
-        match (result, &failure) {
-            (Ok(value), _) => done.push(value),
-            (Err(error), Some(known)) if known.kind() != Kind::Cancelled => drop(error),
-            (Err(error), _) => failure = Some(error),
-        }
-    }
-    match failure {
-        Some(error) => Err(error),
-        None => Ok(done),
-    }
-}
-
-async fn fix(upper: PathBuf, lowers: Vec<PathBuf>, applied: Applied) -> Result<()> {
-    if applied.implicit.is_empty() || lowers.is_empty() {
-        return Ok(());
-    }
-    blocking(move || {
-        let open = |path: &PathBuf| File::open(path).context(|| format!("open {}", path.display()));
-        let upper = open(&upper)?;
-        let lowers = lowers.iter().map(open).collect::<Result<Vec<_>>>()?;
-        let lowers: Vec<_> = lowers.iter().map(AsFd::as_fd).collect();
-        fix_implicit_parents(upper.as_fd(), &lowers, &applied.implicit)
-    })
-    .await
-}
-
-/// A detached mount: it is seen nowhere and goes with its descriptor.
-fn mount_overlay(options: &[String]) -> Result<OwnedFd> {
-    let options: Vec<_> = options.iter().map(String::as_str).collect();
-    let mounted = mount::overlay(&options, MountAttrFlags::empty())
-        .context(|| "mount the lower layers for one that links to them")?;
-    mounted.ok_or_else(|| {
-        Error::unimplemented(
-            "a layer links to files of lower layers, which needs Linux 6.8 or shorter paths of \
-             the root directory",
-        )
+/// The failure that caused the others: not that of a layer that was stopped, and rather a lasting
+/// one (a full disk) than one that may pass (a database that closed because of it).
+fn cause(failures: impl Iterator<Item = Error>) -> Option<Error> {
+    failures.min_by_key(|error| match error.kind() {
+        Kind::Cancelled => 2,
+        Kind::Unavailable => 1,
+        _ => 0,
     })
 }

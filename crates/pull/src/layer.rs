@@ -1,10 +1,13 @@
 //! One layer: its blob brought into the content store, and its files into a directory.
 
+use std::fs::File;
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
+use berth_archive::Whiteouts;
 use berth_metadata::ContentWriter;
 use berth_types::labels::UNCOMPRESSED;
-use berth_types::{Error, Kind, Result, ResultExt};
+use berth_types::{Error, Result, ResultExt};
 use bytes::Bytes;
 use tokio::sync::mpsc::{self, Sender};
 
@@ -13,7 +16,7 @@ use crate::progress::Phase;
 use crate::record::{self, BlobLabels};
 use crate::resolved::Layer;
 use crate::session::Session;
-use crate::stream::{Outcome, Tee, apply_alone};
+use crate::stream::{Outcome, Stoppable, Tee, stopped, unpack};
 
 /// Pieces of a response that may wait to be unpacked. Each has up to a few dozen kilobytes.
 const PIECES: usize = 64;
@@ -21,42 +24,46 @@ const PIECES: usize = 64;
 impl Session {
     /// Brings the blob of `layer` into the content store.
     pub(crate) async fn fetch(&self, layer: &Layer) -> Result<()> {
-        let _alone = self.puller.blobs().lock(layer.blob.digest.clone()).await;
-        if self.has_layer(layer).await? {
-            self.progress.tell(&layer.blob, Phase::Exists, layer.blob.size);
+        let blob = &layer.blob;
+        let _alone = self.puller.blobs().lock(blob.digest.clone()).await;
+        if self.has(&blob.digest).await? {
+            self.progress.tell(blob, Phase::Exists, blob.size);
             return Ok(());
         }
-        let writer = self.complete(self.writer(&layer.blob).await?, layer).await?;
-        self.commit(writer, &layer.blob, uncompressed(layer)).await?;
-        self.progress.tell(&layer.blob, Phase::Done, layer.blob.size);
+        let writer = self.complete(self.writer(blob).await?, layer).await?;
+        self.commit(writer, blob, BlobLabels::new()).await?;
+        self.progress.tell(blob, Phase::Done, blob.size);
         Ok(())
     }
 
     /// The same, and makes the files of the layer in the empty directory `to`.
-    pub(crate) async fn fetch_and_apply(&self, layer: &Layer, to: PathBuf) -> Result<Outcome> {
-        let blob = &layer.blob;
+    pub(crate) async fn fetch_and_unpack(&self, layer: &Layer, to: PathBuf) -> Result<Outcome> {
+        let root = blocking(move || {
+            let root = File::open(&to).context(|| format!("open {}", to.display()))?;
+            Ok(OwnedFd::from(root))
+        });
+        let (root, blob) = (root.await?, &layer.blob);
         {
             let _alone = self.puller.blobs().lock(blob.digest.clone()).await;
-            if !self.has_layer(layer).await? {
+            if !self.has(&blob.digest).await? {
                 let writer = self.writer(blob).await?;
                 if writer.status().offset == 0 && blob.size > 0 {
-                    return self.stream(writer, layer, to).await;
+                    return self.stream(writer, layer, root).await;
                 }
                 // What an earlier try stored is not read twice: the rest is fetched first.
                 let writer = self.complete(writer, layer).await?;
-                self.commit(writer, blob, uncompressed(layer)).await?;
+                self.commit(writer, blob, BlobLabels::new()).await?;
             }
         }
-        self.apply_stored(layer, to).await
+        self.unpack_stored(layer, root, Whiteouts::Overlay).await
     }
 
-    /// Fetches, stores and applies in one pass.
-    async fn stream(&self, writer: ContentWriter, layer: &Layer, to: PathBuf) -> Result<Outcome> {
-        let done = self.transfer(writer, layer, move |tee| tee.apply(&to)).await;
+    /// Fetches, stores and unpacks in one pass.
+    async fn stream(&self, writer: ContentWriter, layer: &Layer, root: OwnedFd) -> Result<Outcome> {
+        let done = self.transfer(writer, layer, move |tee| tee.unpack(&root)).await;
         let (writer, outcome) = self.drop_on_error(layer, done).await?;
-        let checked = check(layer, &outcome);
-        self.drop_on_error(layer, checked).await?;
-        self.commit(writer, &layer.blob, uncompressed(layer)).await?;
+        let labels = self.drop_on_error(layer, verify(layer, &outcome)).await?;
+        self.commit(writer, &layer.blob, labels).await?;
         Ok(outcome)
     }
 
@@ -111,30 +118,26 @@ impl Session {
         Ok(())
     }
 
-    /// Makes the files of a layer whose blob is there.
-    async fn apply_stored(&self, layer: &Layer, to: PathBuf) -> Result<Outcome> {
+    /// Makes the files of a layer whose blob is there, below `root`.
+    pub(crate) async fn unpack_stored(
+        &self,
+        layer: &Layer,
+        root: OwnedFd,
+        whiteouts: Whiteouts,
+    ) -> Result<Outcome> {
         let _turn = self.puller.unpacks().acquire().await.map_err(closed)?;
-        if self.stop.is_cancelled() {
-            return Err(stopped());
-        }
         self.progress.tell(&layer.blob, Phase::Extracting, layer.blob.size);
-        let (scope, layer) = (self.scope.clone(), layer.clone());
-        blocking(move || {
-            let archive = scope.content().reader(&layer.blob.digest)?.file;
-            let outcome = apply_alone(archive, &to)
-                .context(|| format!("unpack layer {}", layer.blob.digest))?;
-            check(&layer, &outcome)?;
-            Ok(outcome)
-        })
-        .await
-    }
-
-    async fn has_layer(&self, layer: &Layer) -> Result<bool> {
-        let found = self.has(&layer.blob.digest).await?;
-        if found {
-            record::label(&self.scope, &layer.blob.digest, uncompressed(layer)).await?;
-        }
-        Ok(found)
+        let (scope, stop) = (self.scope.clone(), self.stop.clone());
+        let digest = layer.blob.digest.clone();
+        let unpacked = blocking(move || {
+            let inner = scope.content().reader(&digest)?.file;
+            unpack(Stoppable { inner, stop }, &root, whiteouts)
+        });
+        let what = || format!("unpack layer {}", layer.blob.digest);
+        let outcome = unpacked.await.context(what)?;
+        let labels = verify(layer, &outcome).context(what)?;
+        record::label(&self.scope, &layer.blob.digest, labels).await?;
+        Ok(outcome)
     }
 
     async fn drop_on_error<T>(&self, layer: &Layer, result: Result<T>) -> Result<T> {
@@ -145,21 +148,13 @@ impl Session {
     }
 }
 
-/// The failure of a layer that was stopped because another one failed.
-fn stopped() -> Error {
-    Error::new(Kind::Cancelled, "stopped, since another layer failed")
-}
-
 fn closed(_: tokio::sync::AcquireError) -> Error {
     Error::internal("the queue of layers is closed")
 }
 
-fn uncompressed(layer: &Layer) -> BlobLabels {
-    [(UNCOMPRESSED.to_owned(), layer.diff_id.to_string())].into()
-}
-
-/// Compares what a layer unpacked to with what the image's configuration says.
-pub(crate) fn check(layer: &Layer, outcome: &Outcome) -> Result<()> {
+/// Compares what a layer unpacked to with what the image's configuration says; returns the labels
+/// of its blob that this proves.
+fn verify(layer: &Layer, outcome: &Outcome) -> Result<BlobLabels> {
     match outcome {
         Outcome::Applied(applied) if applied.diff_id != layer.diff_id => {
             Err(Error::failed_precondition(format!(
@@ -167,6 +162,7 @@ pub(crate) fn check(layer: &Layer, outcome: &Outcome) -> Result<()> {
                 layer.blob.digest, applied.diff_id, layer.diff_id
             )))
         }
-        _ => Ok(()),
+        Outcome::Applied(_) => Ok([(UNCOMPRESSED.to_owned(), layer.diff_id.to_string())].into()),
+        Outcome::NeedsLower(_) => Ok(BlobLabels::new()),
     }
 }

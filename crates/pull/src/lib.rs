@@ -35,6 +35,7 @@ mod puller;
 mod record;
 mod resolved;
 mod session;
+mod settle;
 mod stream;
 
 use berth_types::{Error, Result};

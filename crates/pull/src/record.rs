@@ -1,13 +1,13 @@
 //! What is written about an image: labels on its blobs, and the record that names it.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use berth_metadata::Scope;
 use berth_proto::containerd::services::content::v1::Info;
 use berth_proto::containerd::services::images::v1::Image;
 use berth_proto::containerd::types;
 use berth_types::image::Descriptor;
-use berth_types::labels::{DISTRIBUTION_SOURCE, GC_REF_CONTENT, GC_REF_SNAPSHOT};
+use berth_types::labels::{self, DISTRIBUTION_SOURCE, GC_REF_CONTENT, GC_REF_SNAPSHOT};
 use berth_types::{Digest, Error, Kind, Result};
 
 /// Labels of a blob that its row gets when it is made.
@@ -15,7 +15,7 @@ pub(crate) type BlobLabels = HashMap<String, String>;
 
 /// The label that says where a blob came from.
 pub(crate) fn source(domain: &str, path: &str) -> (String, String) {
-    (format!("{DISTRIBUTION_SOURCE}/{domain}"), path.to_owned())
+    (format!("{DISTRIBUTION_SOURCE}.{domain}"), path.to_owned())
 }
 
 /// The label by which an index keeps its entry number `position`.
@@ -40,14 +40,17 @@ pub(crate) fn keeps_snapshot(snapshotter: &str, chain_id: &Digest) -> (String, S
     (format!("{GC_REF_SNAPSHOT}.{snapshotter}"), chain_id.to_string())
 }
 
-/// Sets labels of a blob that it doesn't have yet. Sources are added to those that are there.
+/// Sets labels of a blob that it doesn't have yet. Sources are added to those that are there, as
+/// long as a label can hold them.
 pub(crate) async fn label(scope: &Scope, digest: &Digest, labels: BlobLabels) -> Result<()> {
     let mut info = scope.content().info(digest)?;
     let mut changed = Vec::new();
     for (key, value) in labels {
         let old = info.labels.get(&key).map(String::as_str).unwrap_or_default();
-        let new = if key.starts_with(DISTRIBUTION_SOURCE) { joined(old, &value) } else { value };
-        if new != old {
+        let is_source = key.starts_with(DISTRIBUTION_SOURCE);
+        let new = if is_source { joined(old, &value) } else { value };
+        let fits = !is_source || labels::validate(&key, &new).is_ok();
+        if new != old && fits {
             changed.push(format!("labels.{key}"));
             info.labels.insert(key, new);
         }
@@ -59,13 +62,11 @@ pub(crate) async fn label(scope: &Scope, digest: &Digest, labels: BlobLabels) ->
     Ok(())
 }
 
-/// A comma-separated list with `path` in it.
+/// A comma-separated list, sorted as containerd's, with `path` in it.
 fn joined(list: &str, path: &str) -> String {
-    match list {
-        "" => path.to_owned(),
-        list if list.split(',').any(|known| known == path) => list.to_owned(),
-        list => format!("{list},{path}"),
-    }
+    let known = list.split(',').filter(|known| !known.is_empty());
+    let all: BTreeSet<_> = known.chain([path]).collect();
+    all.into_iter().collect::<Vec<_>>().join(",")
 }
 
 /// Names `target`: makes the image, or lets the one of this name point there.
@@ -98,6 +99,6 @@ mod tests {
     fn sources_add_up() {
         assert_eq!(joined("", "a/b"), "a/b");
         assert_eq!(joined("a/b", "a/b"), "a/b");
-        assert_eq!(joined("a/b", "a"), "a/b,a");
+        assert_eq!(joined("a/b", "a"), "a,a/b");
     }
 }

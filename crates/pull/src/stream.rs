@@ -1,35 +1,54 @@
 //! A layer's bytes on their way: from the registry into its ingest and, in the same pass, through
 //! decompression into a directory.
 
-use std::fs::File;
 use std::io::{self, Read};
-use std::os::fd::AsFd;
-use std::path::Path;
+use std::os::fd::{AsFd, OwnedFd};
 
-use berth_archive::{Applied, Decompress, Options, apply};
+use berth_archive::{Applied, Decompress, Options, Whiteouts, apply};
 use berth_metadata::ContentWriter;
-use berth_types::{Error, Kind, Result, ResultExt};
+use berth_types::{Error, Kind, Result};
 use bytes::{Buf, Bytes};
 use tokio::sync::mpsc::Receiver;
+use tokio_util::sync::CancellationToken;
 
 /// What became of a layer.
 pub(crate) enum Outcome {
     /// Its directory holds all of it.
     Applied(Applied),
-    /// It links to files of lower layers, so it can only be made on top of them.
-    NeedsLower,
+    /// It links to files that are not in it, as the error says: it can only be made on top of its
+    /// lower layers.
+    NeedsLower(Error),
 }
 
-/// Applies an archive, perhaps compressed, to the empty directory `to`.
-pub(crate) fn apply_alone(archive: impl Read, to: &Path) -> Result<Outcome> {
-    let root = File::open(to).context(|| format!("open {}", to.display()))?;
-    let applied =
-        Decompress::new(archive).and_then(|tar| apply(tar, root.as_fd(), &Options::default()));
-    match applied {
+/// Applies an archive, perhaps compressed, to the directory `root`.
+pub(crate) fn unpack(archive: impl Read, root: &OwnedFd, whiteouts: Whiteouts) -> Result<Outcome> {
+    let options = Options { whiteouts, ..Options::default() };
+    match Decompress::new(archive).and_then(|tar| apply(tar, root.as_fd(), &options)) {
         Ok(applied) => Ok(Outcome::Applied(applied)),
-        Err(error) if error.kind() == Kind::FailedPrecondition => Ok(Outcome::NeedsLower),
+        // The one thing that `apply` reports by this kind.
+        Err(error) if error.kind() == Kind::FailedPrecondition => Ok(Outcome::NeedsLower(error)),
         Err(error) => Err(error),
     }
+}
+
+/// A reader that fails once it is told to stop.
+pub(crate) struct Stoppable<R> {
+    pub(crate) inner: R,
+    pub(crate) stop: CancellationToken,
+}
+
+impl<R: Read> Read for Stoppable<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.stop.is_cancelled() {
+            return Err(io::Error::other(stopped()));
+        }
+        self.inner.read(buffer)
+    }
+}
+
+/// The failure of a layer that was stopped because another one failed.
+pub(crate) fn stopped() -> Error {
+    Error::cancelled("stopped, since another layer failed")
 }
 
 /// Bytes that arrive by a channel, stored as they are read.
@@ -48,9 +67,9 @@ impl Tee {
         Self { arriving, writer, size, offset, unread: Bytes::new() }
     }
 
-    /// Applies the blob to the directory `to` while storing it.
-    pub(crate) fn apply(mut self, to: &Path) -> Result<(ContentWriter, Outcome)> {
-        let outcome = apply_alone(&mut self, to)?;
+    /// Applies the blob to the empty directory `root` while storing it.
+    pub(crate) fn unpack(mut self, root: &OwnedFd) -> Result<(ContentWriter, Outcome)> {
+        let outcome = unpack(&mut self, root, Whiteouts::Overlay)?;
         Ok((self.store()?, outcome))
     }
 

@@ -64,8 +64,9 @@ pub struct Applied {
     pub diff_id: Digest,
     /// How many members the archive has.
     pub entries: u64,
-    /// Directories that the archive has something in but not themselves, parents before children:
-    /// they were made, root's with mode 0755. The root, an empty path, is one of them.
+    /// Directories that the archive has something in but not themselves, parents before children.
+    /// Where there was none it was made, root's with mode 0755; with [`Whiteouts::Remove`], where
+    /// there was one its times have changed. The root, an empty path, is one of them.
     pub implicit: Vec<PathBuf>,
 }
 
@@ -122,6 +123,7 @@ impl Layer {
         if name.is_empty() {
             return self.add_root(entry);
         }
+        self.note_change(parent);
         let parent = self.tree.directory(parent)?;
         match &entry.kind {
             EntryKind::File => self.add_file(entry, &parent, name, entries)?,
@@ -132,10 +134,22 @@ impl Layer {
             | EntryKind::BlockDevice(_)
             | EntryKind::Fifo => self.add_node(entry, &parent, name)?,
         }
-        if self.whiteouts == Whiteouts::Remove {
-            self.made.insert(entry.path.clone());
-        }
+        self.note_made(&entry.path);
         Ok(())
+    }
+
+    fn note_made(&mut self, path: &[u8]) {
+        if self.whiteouts == Whiteouts::Remove {
+            self.made.insert(path.to_vec());
+        }
+    }
+
+    /// Notes that something in the directory `path` changes. Where lower layers are in the tree,
+    /// this need not be one that the archive has, or that is made because it doesn't.
+    fn note_change(&mut self, path: &[u8]) {
+        if self.whiteouts == Whiteouts::Remove && !self.made.contains(path) {
+            self.tree.implicit.insert(path.to_vec());
+        }
     }
 
     fn add_root(&mut self, entry: &Entry) -> Result<()> {
@@ -145,6 +159,7 @@ impl Layer {
         let root = self.tree.directory(&[])?;
         self.set_directory(entry, &root)?;
         self.tree.implicit.remove(&entry.path);
+        self.note_made(&entry.path);
         self.tree.forget();
         Ok(())
     }

@@ -48,6 +48,7 @@ impl Layer {
             }
             Whiteouts::Remove => {
                 let Some(directory) = self.tree.find(parent)? else { return Ok(()) };
+                self.note_change(parent);
                 match name == OPAQUE {
                     true => self.remove_lower_children(&directory, parent),
                     false => self.remove_lower(&directory, &join(parent, hidden), hidden),

@@ -25,7 +25,13 @@ async fn damaged_layers_are_refused() {
     type Damage = fn(&mut Vec<u8>);
     let damages: [(Damage, Kind); 3] = [
         // A stored block of noise: gzip's checksum notices, or only the digest does.
-        (|blob| { let middle = blob.len() / 2; blob[middle] ^= 1 }, Kind::InvalidArgument),
+        (
+            |blob| {
+                let middle = blob.len() / 2;
+                blob[middle] ^= 1
+            },
+            Kind::InvalidArgument,
+        ),
         (|blob| blob.truncate(blob.len() / 2), Kind::FailedPrecondition),
         (|blob| blob.extend_from_slice(b"trailing"), Kind::FailedPrecondition),
     ];

@@ -38,11 +38,8 @@ impl Fixture {
         let overlay = Overlay::open(&root.join("snapshots"), store.clone()).unwrap();
         let overlay = vec![Arc::new(overlay) as _];
         let metadata = Metadata::open(store, content.clone(), overlay, None).await.unwrap();
-        let patience = Patience {
-            attempts: 2,
-            first_pause: Duration::from_millis(5),
-            ..Patience::default()
-        };
+        let patience =
+            Patience { attempts: 2, first_pause: Duration::from_millis(5), ..Patience::default() };
         let client = Client::new(Config { patience, ..Config::default() });
         let puller = Puller::new(metadata.clone(), client);
         Self { metadata, content, puller, root: None }

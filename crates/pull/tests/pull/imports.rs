@@ -2,8 +2,8 @@
 
 use std::io::Cursor;
 
-use berth_pull::{ImportRequest, Progress, read};
 use berth_proto::containerd::services::images::v1::Image;
+use berth_pull::{ImportRequest, Progress, read};
 use berth_types::image::{Descriptor, media_type};
 use berth_types::{Digest, Kind, Result};
 use serde_json::json;

@@ -48,8 +48,14 @@ async fn a_pulled_image_is_whole_and_kept() {
     assert_eq!(fixture.metadata.collect().await.unwrap(), Default::default());
     let labels = |digest: &Digest| scope.content().info(digest).unwrap().labels;
     let of_manifest = labels(&target.digest);
-    assert_eq!(of_manifest["containerd.io/gc.ref.content.l.3"], resolved.layers[3].blob.digest.to_string());
-    assert_eq!(of_manifest["containerd.io/gc.ref.content.config"], resolved.config.digest.to_string());
+    assert_eq!(
+        of_manifest["containerd.io/gc.ref.content.l.3"],
+        resolved.layers[3].blob.digest.to_string()
+    );
+    assert_eq!(
+        of_manifest["containerd.io/gc.ref.content.config"],
+        resolved.config.digest.to_string()
+    );
     let source = format!("containerd.io/distribution.source.{}", registry.domain);
     assert_eq!(of_manifest.get(&source).map(String::as_str), Some("some/image"));
     let of_config = labels(&resolved.config.digest);
@@ -81,7 +87,8 @@ async fn layers_depend_on_each_other_as_they_should() {
     let fixture = Fixture::new().await;
     fixture.pull(&reference).await.unwrap();
     let scope = fixture.scope(NAMESPACE);
-    let resolved = read(&scope, &image.descriptor(), &"linux/amd64".parse().unwrap()).await.unwrap();
+    let resolved =
+        read(&scope, &image.descriptor(), &"linux/amd64".parse().unwrap()).await.unwrap();
     let (_overlay, root) = mounted(&fixture, resolved.chain_id().unwrap().as_str()).await;
 
     let names = |path: &str| {
@@ -240,6 +247,7 @@ async fn content_that_a_client_put_there_is_unpacked() {
 
     let layer = &resolved.layers[0].blob.digest;
     scope.content().delete(layer).await.unwrap();
+    fixture.metadata.collect().await.unwrap();
     let error = unpack().await.unwrap_err();
     assert_eq!(error.kind(), berth_types::Kind::NotFound, "{error}");
 }

@@ -56,7 +56,9 @@ impl DockerRegistry {
     pub(crate) fn fetches(&self, end: &str) -> usize {
         let count = || {
             let log = fs::read_to_string(self.directory.path().join("access.log")).unwrap();
-            log.lines().filter(|l| l.contains("\"GET ") && l.contains(&format!("{end} HTTP"))).count()
+            log.lines()
+                .filter(|l| l.contains("\"GET ") && l.contains(&format!("{end} HTTP")))
+                .count()
         };
         for _ in 0..100 {
             if count() > 0 {
