@@ -4,7 +4,7 @@
 //! directory, so that tests run side by side.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use nix::mount::{MntFlags, umount2};
@@ -47,6 +47,9 @@ pub(crate) fn remove(namespace: &str, directory: &Path) {
         }
         let _ = fs::remove_dir(&cgroup);
     }
+    for own in namespace_cgroups(namespace) {
+        let _ = fs::remove_dir(own);
+    }
     for mount in mounts(directory).iter().rev() {
         let _ = umount2(mount.as_str(), MntFlags::MNT_DETACH);
     }
@@ -73,16 +76,21 @@ fn mounts(directory: &Path) -> Vec<String> {
     targets.filter(|target| target.starts_with(directory)).map(str::to_owned).collect()
 }
 
-/// Control groups named after `namespace`, children before parents. The namespace's own group
-/// stays while its containers come and go, as with containerd and runc.
+/// Control groups of the containers of `namespace`. The namespace's own group is no leak: runc
+/// leaves it too, because other containers may come.
 fn cgroups(namespace: &str) -> Vec<String> {
     let mut found = Vec::new();
-    let hierarchies = fs::read_dir(CGROUPS).into_iter().flatten().flatten();
-    for hierarchy in hierarchies {
-        let own = hierarchy.path().join(namespace);
+    for own in namespace_cgroups(namespace) {
         let containers = fs::read_dir(own).into_iter().flatten().flatten();
         let groups = containers.filter(|entry| entry.path().is_dir());
         found.extend(groups.map(|entry| entry.path().display().to_string()));
     }
     found
+}
+
+/// The groups of `namespace` itself, one in each hierarchy that has it.
+fn namespace_cgroups(namespace: &str) -> Vec<PathBuf> {
+    let hierarchies = fs::read_dir(CGROUPS).into_iter().flatten().flatten();
+    let groups = hierarchies.map(|hierarchy| hierarchy.path().join(namespace));
+    groups.filter(|group| group.is_dir()).collect()
 }

@@ -42,7 +42,7 @@ impl Images {
             response.images.into_iter().map(|image| (name(&image.name), image)).collect();
         if let Some(wanted) = &self.repository {
             let wanted = name(wanted);
-            let any_tag = !self.repository.as_deref().is_some_and(|typed| has_tag(typed));
+            let any_tag = !self.repository.as_deref().is_some_and(has_tag);
             images.retain(|(name, _)| {
                 name.repository == wanted.repository && (any_tag || name.tag == wanted.tag)
             });

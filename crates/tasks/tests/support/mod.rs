@@ -92,6 +92,15 @@ impl House {
     }
 }
 
+impl Drop for House {
+    /// runc leaves the parent of its containers' control groups, because others may come.
+    fn drop(&mut self) {
+        for hierarchy in fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten() {
+            let _ = fs::remove_dir(hierarchy.path().join(&self.namespace));
+        }
+    }
+}
+
 /// The files below `path`.
 fn walk(path: &Path) -> Box<dyn Iterator<Item = PathBuf>> {
     let entries = fs::read_dir(path).unwrap().map(|entry| entry.unwrap());
