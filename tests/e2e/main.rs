@@ -1,4 +1,7 @@
 //! End-to-end tests: real daemons, clients, registries and images. One module for each area.
 
+mod ctr_events;
 mod ctr_images;
 mod ctr_run;
+mod ctr_terminal;
+mod restart;

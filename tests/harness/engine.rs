@@ -147,10 +147,22 @@ impl Engine {
 
     /// Runs Debian's `ctr` with `input` on standard input.
     pub fn ctr_with_input(&self, args: &[&str], input: &[u8]) -> Finished {
-        let address = self.address().display().to_string();
-        let mut all = vec!["--address", &address, "--namespace", &self.namespace];
-        all.extend_from_slice(args);
-        Finished::run("ctr", &all, input)
+        Finished::run("ctr", &self.with_address(args), input)
+    }
+
+    /// Runs Debian's `ctr` on a terminal of 33 rows and 99 columns, which script(1) makes. Its
+    /// output is given without what the terminal adds.
+    pub fn ctr_on_terminal(&self, args: &[&str]) -> Finished {
+        let quoted: Vec<_> = self.with_address(args).iter().map(|arg| format!("'{arg}'")).collect();
+        let line = format!("stty rows 33 cols 99; ctr {}", quoted.join(" "));
+        let mut finished = Finished::run("script", &["-qec", &line, "/dev/null"], b"");
+        finished.stdout = finished.stdout.replace("^@", "").replace('\r', "");
+        finished
+    }
+
+    /// Starts Debian's `ctr` in the background, with its output in the file `log`.
+    pub fn ctr_in_background(&self, args: &[&str], log: &Path) -> Running {
+        Running::start(Command::new("ctr").args(self.with_address(args)), log)
     }
 
     /// Runs `berth` against this daemon.
@@ -160,21 +172,22 @@ impl Engine {
 
     /// Runs `berth` with `input` on standard input.
     pub fn cli_with_input(&self, args: &[&str], input: &[u8]) -> Finished {
-        let all = self.cli_args(args);
+        let all = self.with_address(args);
         Finished::run(binaries().join("berth"), &all, input)
     }
 
     /// The command line of `berth` against this daemon, for tests that run it in other ways.
     pub fn cli_command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(binaries().join("berth"));
-        command.args(self.cli_args(args));
+        command.args(self.with_address(args));
         command
     }
 
-    fn cli_args(&self, args: &[&str]) -> Vec<String> {
+    /// The flags that `ctr` and `berth` share, before `args`.
+    fn with_address(&self, args: &[&str]) -> Vec<String> {
         let address = self.address().display().to_string();
-        let mut all = vec!["--address".to_owned(), address, "--namespace".to_owned()];
-        all.push(self.namespace.clone());
+        let namespace = self.namespace.clone();
+        let mut all = vec!["--address".to_owned(), address, "--namespace".to_owned(), namespace];
         all.extend(args.iter().map(|&arg| arg.to_owned()));
         all
     }
