@@ -64,7 +64,7 @@ pub(crate) struct MakeOptions {
     /// Limit of processes; -1 for none
     #[arg(long, allow_negative_numbers = true)]
     pids_limit: Option<i64>,
-    /// Bind mount a host path: HOST:CONTAINER[:ro]
+    /// Bind mount a host path, read-only with ro
     #[arg(short, long, value_name = "HOST:CONTAINER[:ro]", value_parser = parse_bind)]
     volume: Vec<Bind>,
     /// Mount the container's root filesystem read-only

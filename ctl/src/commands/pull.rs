@@ -18,7 +18,8 @@ pub(crate) struct Pull {
     /// The platform to fetch: os/architecture[/variant]
     #[arg(long, default_value = "")]
     platform: String,
-    /// NAME[:TAG|@DIGEST]
+    /// The image
+    #[arg(value_name = "NAME[:TAG|@DIGEST]")]
     image: String,
 }
 

@@ -11,7 +11,8 @@ use crate::failure::Outcome;
 pub(crate) struct Tag {
     /// An image, by name or id
     source: String,
-    /// The new name: NAME[:TAG]
+    /// The new name
+    #[arg(value_name = "NAME[:TAG]")]
     target: String,
 }
 
