@@ -22,7 +22,7 @@ pub fn format(time: SystemTime, out: &mut Vec<u8>) {
     out.push(b'Z');
 }
 
-/// Reads what [`format`] writes; `None` for anything else, offsets from UTC included.
+/// Reads what [`format()`] writes; `None` for anything else, offsets from UTC included.
 pub fn parse(text: &str) -> Option<SystemTime> {
     let (date, clock) = text.strip_suffix('Z')?.split_once('T')?;
     let (clock, fraction) = clock.split_once('.').unwrap_or((clock, ""));
