@@ -1,6 +1,6 @@
 //! Containers through Debian's `ctr`.
 
-use berth_tests::{Engine, Image, wait_until};
+use berth_tests::{Engine, Image, leaks, wait_until};
 
 const IMAGE: &str = "docker.io/library/busybox:latest";
 
@@ -64,4 +64,16 @@ fn a_missing_command_fails_at_once() {
     assert_ne!(run.code, 0);
     run.complains("executable file not found");
     assert_eq!(engine.ctr(&["tasks", "ls", "-q"]).success().line(), "");
+}
+
+/// CVE-2019-5736: what a container may see of the shim leads to no file that can be written.
+#[test]
+fn the_shims_program_is_out_of_reach() {
+    let Some(engine) = Engine::berth() else { return };
+    engine.import(&Image::busybox(IMAGE));
+    engine.ctr(&["run", "-d", IMAGE, "one", "sleep", "1000"]).success();
+    let [shim] = leaks::shims(engine.namespace())[..] else { panic!("there is one shim") };
+    let program = format!("/proc/{shim}/exe");
+    let error = std::fs::File::options().write(true).open(&program).expect_err("not writable");
+    assert_eq!(error.kind(), std::io::ErrorKind::ReadOnlyFilesystem);
 }

@@ -153,6 +153,12 @@ pub(crate) async fn delete(config: &Config, binary: &Path, bundle: &Bundle) -> R
 /// A shim's binary with the flags and the environment that each action gets.
 pub(crate) fn command(config: &Config, binary: &Path, bundle: &Bundle) -> Command {
     let mut command = Command::new(binary);
+    describe(&mut command, config, bundle);
+    command
+}
+
+/// Gives a shim's command the flags and the environment that each action gets.
+pub(crate) fn describe(command: &mut Command, config: &Config, bundle: &Bundle) {
     command
         .current_dir(&bundle.path)
         .arg("-namespace")
@@ -169,7 +175,6 @@ pub(crate) fn command(config: &Config, binary: &Path, bundle: &Bundle) -> Comman
         .env("MAX_SHIM_VERSION", "3")
         // Go's runtime otherwise starts threads for every processor in each shim.
         .env("GOMAXPROCS", "2");
-    command
 }
 
 /// This daemon, as shims are told; they run it only where they can't reach the ttrpc socket.

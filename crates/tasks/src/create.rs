@@ -137,7 +137,8 @@ impl Tasks {
         let socket = bundle.new_socket()?;
         let listener = UnixListener::bind(&socket)
             .context(|| format!("bind shim socket {}", socket.display()))?;
-        let mut command = bootstrap::command(&self.config, &self.config.shim, bundle);
+        let mut command = self.own_shim.command();
+        bootstrap::describe(&mut command, &self.config, bundle);
         command.arg("-bundle").arg(&bundle.path).arg("serve");
         command
             .stdin(OwnedFd::from(listener))

@@ -23,6 +23,7 @@ mod end;
 mod exit;
 mod forward;
 mod log;
+mod own_shim;
 mod recover;
 mod runtime;
 mod shim;
@@ -36,6 +37,7 @@ use std::sync::Arc;
 use berth_events::Exchange;
 use berth_types::{Error, Result, ResultExt};
 
+use crate::own_shim::OwnShim;
 pub use attach::Attachment;
 pub use config::{Config, find_own_shim};
 pub use create::Create;
@@ -47,6 +49,7 @@ pub use task::Task;
 #[derive(Clone)]
 pub struct Tasks {
     config: Arc<Config>,
+    own_shim: Arc<OwnShim>,
     events: Exchange,
     table: Arc<table::Table>,
 }
@@ -63,7 +66,8 @@ impl Tasks {
             DirBuilder::new().recursive(true).mode(mode).create(&directory).context(what)?;
             fs::set_permissions(&directory, Permissions::from_mode(mode)).context(what)?;
         }
-        Ok(Self { config: Arc::new(config), events, table: Arc::default() })
+        let own_shim = Arc::new(OwnShim::open(&config.shim));
+        Ok(Self { config: Arc::new(config), own_shim, events, table: Arc::default() })
     }
 
     /// The task of a container.
@@ -77,6 +81,11 @@ impl Tasks {
     /// The tasks of a namespace, in order of their ids.
     pub fn list(&self, namespace: &str) -> Vec<Arc<Task>> {
         self.table.list(namespace)
+    }
+
+    /// The tasks of all namespaces.
+    pub fn all(&self) -> Vec<Arc<Task>> {
+        self.table.all()
     }
 }
 

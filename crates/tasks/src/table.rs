@@ -49,13 +49,12 @@ impl Table {
     /// The tasks of one namespace, in order of their ids.
     pub(crate) fn list(&self, namespace: &str) -> Vec<Arc<Task>> {
         let namespaces = self.lock();
-        let slots = namespaces.get(namespace).into_iter().flat_map(BTreeMap::values);
-        slots
-            .filter_map(|slot| match slot {
-                Slot::Task(task) => Some(Arc::clone(task)),
-                Slot::Reserved => None,
-            })
-            .collect()
+        tasks(namespaces.get(namespace).into_iter().flat_map(BTreeMap::values))
+    }
+
+    /// The tasks of all namespaces.
+    pub(crate) fn all(&self) -> Vec<Arc<Task>> {
+        tasks(self.lock().values().flat_map(BTreeMap::values))
     }
 
     /// Gives a name free.
@@ -78,6 +77,16 @@ impl Table {
         // No code panics while it holds the lock, and the map is consistent at every step.
         self.namespaces.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Those that are made.
+fn tasks<'a>(slots: impl Iterator<Item = &'a Slot>) -> Vec<Arc<Task>> {
+    slots
+        .filter_map(|slot| match slot {
+            Slot::Task(task) => Some(Arc::clone(task)),
+            Slot::Reserved => None,
+        })
+        .collect()
 }
 
 /// A name taken. It is given free again unless the task comes.

@@ -6,13 +6,14 @@
 
 use std::fs;
 use std::io::{self, Read};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use berth_proto::containerd::runtime::bootstrap::v1::{BootstrapParams, BootstrapResult};
+use berth_sys::exec;
 use berth_types::{Algorithm, Error, Hasher, Result, ResultExt};
 use prost::Message;
 use rustix::fs::{Mode, OFlags};
@@ -139,7 +140,15 @@ fn listen(path: &Path) -> Result<UnixListener> {
 /// Starts `serve`, out of reach of what a terminal sends to the daemon.
 fn spawn(flags: &Flags, bundle: &Path, listener: UnixListener) -> Result<Child> {
     let program = std::env::current_exe().context(|| "find the shim's own program")?;
-    let mut command = Command::new(program);
+    // Containers must not reach the program through their view of the shim (CVE-2019-5736).
+    let sealed = exec::sealed(&program)
+        .inspect_err(|error| tracing::warn!("can't seal the shim's program: {error}"))
+        .ok();
+    let mut command = match &sealed {
+        Some(sealed) => Command::new(format!("/proc/self/fd/{}", sealed.as_raw_fd())),
+        None => Command::new(&program),
+    };
+    command.arg0(&program);
     command.args(["-namespace", &flags.namespace, "-id", &flags.id, "-address", &flags.address]);
     if flags.debug {
         command.arg("-debug");
