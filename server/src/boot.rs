@@ -10,9 +10,10 @@ use tokio::task::JoinSet;
 use tonic::service::Routes;
 
 use berth_content::ContentStore;
+use berth_engine::{Engine, Parts, companion};
 use berth_events::Exchange;
 use berth_metadata::Metadata;
-use berth_pull::Puller;
+use berth_pull::{Puller, Reclaim};
 use berth_registry::{Client, Credentials, HostConfig, Patience};
 use berth_snapshotter::Overlay;
 use berth_store::Store;
@@ -22,6 +23,7 @@ use berth_types::{Error, Result};
 use crate::api::{self, Backend};
 use crate::collect::Collector;
 use crate::config::{Config, Grpc, Registry};
+use crate::embedded;
 use crate::listen::listen_on;
 use crate::operations::Operations;
 use crate::root::{self, RootLock};
@@ -43,20 +45,44 @@ pub(crate) async fn serve(config: Config) -> Result<()> {
     let _lock = RootLock::take(&config.root)?;
     root::create_state(&config.state)?;
     let store = Store::open(&config.root.join("berth.db"))?;
-    let metadata = open_metadata(&config.root, store).await?;
+    let metadata = open_metadata(&config.root, store.clone()).await?;
     let events = Exchange::new();
     let collector = Collector::new(metadata.clone(), events.clone());
-    let puller = Puller::new(metadata.clone(), registry_client(&config));
+    let reclaim = reclaim(collector.clone());
+    let puller = Puller::new(metadata.clone(), registry_client(&config), reclaim);
+    puller.recover().await?;
     let tasks_config = tasks_config(&config);
     let shims = listen_on(&tasks_config.ttrpc_address(), 0, 0)?;
     let tasks = Tasks::new(tasks_config, events.clone())?;
+    let operations = Operations::default();
+    let engine = Engine::open(Parts {
+        store,
+        metadata: metadata.clone(),
+        puller: puller.clone(),
+        tasks: tasks.clone(),
+        events: events.clone(),
+        carried: embedded::carried(&puller),
+        background: operations.tracker(),
+        root: config.root.clone(),
+        state: config.state.clone(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+    })
+    .await?;
     let mut background = JoinSet::new();
     background.spawn(collector.clone().run());
     background.spawn(serve_shims(tasks.clone(), shims));
     tasks.recover().await?;
-    let operations = Operations::default();
-    let backend =
-        Backend { metadata, puller, tasks, events, operations: operations.clone(), collector };
+    engine.recover().await?;
+    background.spawn(engine.clone().run());
+    let backend = Backend {
+        metadata,
+        puller,
+        tasks,
+        engine,
+        events,
+        operations: operations.clone(),
+        collector,
+    };
 
     let routes = api::routes(&config, &backend)?;
     let grpc = &config.grpc;
@@ -82,7 +108,19 @@ pub(crate) async fn serve(config: Config) -> Result<()> {
 async fn open_metadata(root: &Path, store: Store) -> Result<Metadata> {
     let content = ContentStore::open(root)?;
     let overlay = Overlay::open(&root.join("snapshots/overlayfs"), store.clone())?;
-    Metadata::open(store, content, vec![Arc::new(overlay)], None).await
+    Metadata::open(store, content, vec![Arc::new(overlay)], Some(companion())).await
+}
+
+/// What gives back the space of garbage when a pull finds the disk full.
+fn reclaim(collector: Collector) -> Reclaim {
+    Arc::new(move || {
+        let collector = collector.clone();
+        Box::pin(async move {
+            if let Err(error) = collector.collect().await {
+                tracing::warn!(%error, "the disk is full and garbage could not be collected");
+            }
+        })
+    })
 }
 
 /// How registries are reached.

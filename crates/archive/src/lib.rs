@@ -5,8 +5,8 @@
 //!
 //! - [`Decompress`] and [`Entries`] read it as a stream of [`Entry`]s, never holding more than a
 //!   buffer of it;
-//! - [`apply`] makes a tree of it, and [`fix_implicit_parents`] then corrects the directories that
-//!   the archive left out;
+//! - [`apply`] makes a tree of it, and [`settle`](settle()) then corrects what depends on the
+//!   layers below;
 //! - [`diff`] makes an archive of the difference of two trees, or of an overlay's upper directory.
 //!
 //! An archive is trusted in nothing. Paths are looked up as if the tree's root were `/`, so links
@@ -19,8 +19,8 @@ mod diff;
 mod entries;
 mod entry;
 mod header;
-mod parents;
 mod pax;
+mod settle;
 mod source;
 mod sparse;
 mod tree;
@@ -32,4 +32,4 @@ pub use compression::{Compression, Decompress};
 pub use diff::{diff, diff_upper};
 pub use entries::Entries;
 pub use entry::{Device, Entry, EntryKind, Time, Xattr};
-pub use parents::fix_implicit_parents;
+pub use settle::settle;

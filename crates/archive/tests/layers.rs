@@ -10,7 +10,7 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use berth_archive::{Options, Whiteouts, fix_implicit_parents};
+use berth_archive::{Options, Whiteouts, settle};
 use support::{Tar, apply_to, attribute, listing};
 
 const REMOVE: Options = Options {
@@ -100,7 +100,7 @@ fn implicit_parents_take_what_shows_below() {
         let path = work.path().join(name);
         fs::create_dir(&path).unwrap();
         let applied = apply_to(&path, archive, &Options::default()).unwrap();
-        (File::open(path).unwrap(), applied.implicit)
+        (File::open(path).unwrap(), applied)
     };
     let bottom = Tar::new()
         .directory("./", 0o711)
@@ -124,9 +124,9 @@ fn implicit_parents_take_what_shows_below() {
         .file("swapped/file", "")
         .finish();
     let (bottom, _) = layer("bottom", &bottom);
-    let (middle, middle_implicit) = layer("middle", &middle);
-    assert_eq!(middle_implicit, [PathBuf::new()]);
-    let (top, implicit) = layer("top", &top);
+    let (middle, middle_applied) = layer("middle", &middle);
+    assert_eq!(middle_applied.implicit, [PathBuf::new()]);
+    let (top, top_applied) = layer("top", &top);
     rustix::fs::setxattr(
         work.path().join("bottom/a"),
         "user.note",
@@ -135,8 +135,8 @@ fn implicit_parents_take_what_shows_below() {
     )
     .unwrap();
     std::os::unix::fs::chown(work.path().join("bottom/a"), Some(7), Some(8)).unwrap();
-    fix_implicit_parents(middle.as_fd(), &[bottom.as_fd()], &middle_implicit).unwrap();
-    fix_implicit_parents(top.as_fd(), &[middle.as_fd(), bottom.as_fd()], &implicit).unwrap();
+    settle(middle.as_fd(), &[bottom.as_fd()], &middle_applied).unwrap();
+    settle(top.as_fd(), &[middle.as_fd(), bottom.as_fd()], &top_applied).unwrap();
 
     let mode = |path: &str| {
         work.path().join("top").join(path).metadata().unwrap().permissions().mode() & 0o7777
@@ -153,6 +153,39 @@ fn implicit_parents_take_what_shows_below() {
     assert_eq!(attribute(&a, "user.note").as_deref(), Some(&b"n"[..]));
     let (a, below) = (a.metadata().unwrap(), below.metadata().unwrap());
     assert_eq!((a.uid(), a.gid(), a.mtime_nsec()), (7, 8, below.mtime_nsec()));
+}
+
+#[test]
+fn whiteouts_stay_where_they_hide_something() {
+    let work = tempfile::tempdir().unwrap();
+    let layer = |name: &str, archive: &[u8]| {
+        let path = work.path().join(name);
+        fs::create_dir(&path).unwrap();
+        let applied = apply_to(&path, archive, &Options::default()).unwrap();
+        (File::open(path).unwrap(), applied)
+    };
+    let lower = Tar::new().file("shows/gone", "").file("opaque/gone", "").file("file", "");
+    let upper = Tar::new()
+        .file("shows/.wh.gone", "")
+        .file("shows/.wh.never", "")
+        .directory("opaque", 0o755)
+        .file("opaque/.wh..wh..opq", "")
+        .file("opaque/.wh.gone", "")
+        .directory("new", 0o755)
+        .file("new/.wh.gone", "")
+        .file("new/kept", "")
+        .directory("file", 0o755)
+        .file("file/.wh.gone", "");
+    let (lower, _) = layer("lower", &lower.finish());
+    let (fd, applied) = layer("upper", &upper.finish());
+    settle(fd.as_fd(), &[lower.as_fd()], &applied).unwrap();
+    let at = |path: &str| work.path().join("upper").join(path);
+    assert!(is_whiteout(&at("shows/gone")));
+    for directory in ["opaque", "new", "file"] {
+        assert!(!at(directory).join("gone").exists(), "{directory}");
+        assert_eq!(at(directory).metadata().unwrap().mtime(), 1_000_000_000, "{directory}");
+    }
+    assert!(at("new/kept").exists());
 }
 
 fn gzip(data: &[u8]) -> Vec<u8> {

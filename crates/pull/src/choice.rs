@@ -1,5 +1,7 @@
 //! Which image a target stands for on a platform: the way through indexes to a manifest.
 
+use std::sync::Arc;
+
 use berth_types::image::{Descriptor, Document, ImageConfig, Manifest, media_type};
 use berth_types::{Digest, Error, Platform, Result, ResultExt};
 
@@ -24,12 +26,11 @@ pub(crate) struct Choice {
     pub(crate) way: Vec<Step>,
 }
 
-/// A step from an index to the entry that was chosen.
+/// An index on the way, and what it lists.
 #[derive(Clone)]
 pub(crate) struct Step {
     pub(crate) index: Digest,
-    pub(crate) position: usize,
-    pub(crate) entry: Digest,
+    pub(crate) entries: Arc<[Digest]>,
 }
 
 /// Chooses the image that runs best on `platform`.
@@ -59,14 +60,10 @@ pub(crate) async fn choose(
         match document {
             Document::Index(index) => {
                 seen.extend(index.platforms());
-                for entry in index.candidates(platform).into_iter().rev() {
-                    let is_it = |other: &Descriptor| std::ptr::eq(other, entry);
-                    let position = index.manifests.iter().position(is_it).unwrap_or_default();
-                    let (index, digest) = (described.digest.clone(), entry.digest.clone());
-                    let mut way = way.clone();
-                    way.push(Step { index, position, entry: digest });
-                    candidates.push((entry.clone(), way));
-                }
+                let entries = index.manifests.iter().map(|entry| entry.digest.clone()).collect();
+                let way = [way, vec![Step { index: described.digest, entries }]].concat();
+                let best_last = index.candidates(platform).into_iter().rev();
+                candidates.extend(best_last.map(|entry| (entry.clone(), way.clone())));
             }
             Document::Manifest(manifest) => {
                 match open(documents, &described, *manifest, platform).await? {
@@ -156,12 +153,14 @@ mod tests {
     async fn finds_the_manifest_through_nested_indexes_and_without_platforms() {
         let mut memory = Memory::default();
         let (arm, amd) = (memory.image("arm64"), memory.image("amd64"));
-        let inner = memory.index(&[arm, amd.clone()]);
+        let inner = memory.index(&[arm.clone(), amd.clone()]);
         let outer = memory.index(&[inner.clone()]);
         let choice = choose(&memory, &outer, &platform("linux/amd64")).await.unwrap();
         assert_eq!(choice.image.manifest, amd);
-        let way: Vec<_> = choice.way.iter().map(|step| (&step.index, step.position)).collect();
-        assert_eq!(way, [(&outer.digest, 0), (&inner.digest, 1)]);
+        let way: Vec<_> = choice.way.iter().map(|step| (&step.index, &*step.entries)).collect();
+        let outer_lists = [inner.digest.clone()];
+        let inner_lists = [arm.digest, amd.digest];
+        assert_eq!(way, [(&outer.digest, &outer_lists[..]), (&inner.digest, &inner_lists[..])]);
     }
 
     #[tokio::test]

@@ -45,12 +45,16 @@ impl Puller {
         progress: Progress,
     ) -> Result<Vec<Image>> {
         let archive = Archive::store(scope.clone(), reader).await?;
-        let mut images = Vec::new();
-        for Named { name, target } in names::find(&scope, &archive).await? {
+        let found = names::find(&scope, &archive).await?;
+        for Named { name, target } in &found {
             let snapshotter = request.snapshotter.clone();
             let session = self.session(&scope, None, snapshotter, progress.clone());
-            session.realize(&target, &request.platform).await.context(|| name.clone())?;
-            images.push(self.name(&request.namespace, &name, &target).await?);
+            session.realize(target, &request.platform).await.context(|| name.clone())?;
+        }
+        // Not before all of them are there: an archive is imported as a whole or not at all.
+        let mut images = Vec::with_capacity(found.len());
+        for Named { name, target } in &found {
+            images.push(self.name(&request.namespace, name, target).await?);
         }
         Ok(images)
     }

@@ -4,24 +4,49 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use berth_metadata::{Metadata, Scope};
+use berth_metadata::{Metadata, Resource, Scope};
 use berth_proto::containerd::services::leases::v1::Lease;
 use berth_store::Durability;
 use berth_types::labels::GC_EXPIRE;
 use berth_types::{Digest, Error, Kind, Result};
+
+use crate::chain::UNFINISHED;
+use crate::puller::Reclaim;
 
 /// Names what an operation is about on its lease, to find what earlier tries left.
 const PURPOSE: &str = "berth.io/pull";
 /// How long what an interrupted operation fetched is kept.
 const LIFETIME: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// The leases of operations that go on in this process; others with a purpose are leftovers.
-#[derive(Default)]
-pub(crate) struct Leases(Mutex<HashSet<String>>);
+/// The leases of operations.
+pub(crate) struct Leases {
+    /// Those of operations that go on in this process; others with a purpose are leftovers.
+    live: Mutex<HashSet<String>>,
+    reclaim: Reclaim,
+}
 
 impl Leases {
+    pub(crate) fn new(reclaim: Reclaim) -> Self {
+        Self { live: Mutex::default(), reclaim }
+    }
+
+    /// Removes the unfinished snapshots of operations that ended with an earlier process. What
+    /// those fetched is kept to be resumed, as long as their leases last.
+    pub(crate) async fn recover(&self, metadata: &Metadata) -> Result<()> {
+        for namespace in metadata.namespaces().list()? {
+            let scope = metadata.scope(&namespace.name, None)?;
+            for lease in scope.leases().list(&[format!("labels.{PURPOSE:?}")])? {
+                if !self.is_live(&lease.id) {
+                    remove_unfinished(&scope, &lease.id).await?;
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// Does `work` with a lease. When it succeeds, leftovers of earlier tries go as well. When it
-    /// fails, the lease stays if the failure may pass, so that the next try finds what there is.
+    /// fails, the lease stays if the failure may pass, so that the next try finds what there is;
+    /// when the disk was full, its space is given back before this returns.
     pub(crate) async fn with<T>(
         &self,
         metadata: &Metadata,
@@ -44,14 +69,23 @@ impl Leases {
         match &result {
             Ok(_) => self.remove_all(&plain, &purpose).await,
             Err(error) if may_pass(error) => {}
-            Err(_) => remove(&plain, &id).await,
+            Err(error) => {
+                remove(&plain, &id).await;
+                if error.kind() == Kind::ResourceExhausted {
+                    (self.reclaim)().await;
+                }
+            }
         }
         result
     }
 
     fn enter(&self, id: &str) -> Live<'_> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(id.to_owned());
+        self.live.lock().unwrap_or_else(PoisonError::into_inner).insert(id.to_owned());
         Live { leases: self, id: id.to_owned() }
+    }
+
+    fn is_live(&self, id: &str) -> bool {
+        self.live.lock().unwrap_or_else(PoisonError::into_inner).contains(id)
     }
 
     async fn remove_all(&self, scope: &Scope, purpose: &str) {
@@ -61,8 +95,7 @@ impl Leases {
             Err(error) => return tracing::warn!(%error, "leases can't be listed"),
         };
         for lease in found {
-            let is_live = self.0.lock().unwrap_or_else(PoisonError::into_inner).contains(&lease.id);
-            if !is_live {
+            if !self.is_live(&lease.id) {
                 remove(scope, &lease.id).await;
             }
         }
@@ -77,7 +110,7 @@ struct Live<'a> {
 
 impl Drop for Live<'_> {
     fn drop(&mut self) {
-        self.leases.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.id);
+        self.leases.live.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.id);
     }
 }
 
@@ -88,6 +121,21 @@ fn lease(id: &str, purpose: &str) -> Lease {
     let labels =
         HashMap::from([(GC_EXPIRE.to_owned(), expires), (PURPOSE.to_owned(), purpose.to_owned())]);
     Lease { id: id.to_owned(), labels, ..Default::default() }
+}
+
+async fn remove_unfinished(scope: &Scope, lease: &str) -> Result<()> {
+    for Resource { kind, id } in scope.leases().resources(lease)? {
+        let Some(snapshotter) = kind.strip_prefix("snapshots/") else { continue };
+        let Ok(snapshots) = scope.snapshots(snapshotter) else { continue };
+        if !id.starts_with(UNFINISHED) {
+            continue;
+        }
+        match snapshots.remove(&id).await {
+            Err(error) if error.kind() != Kind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 /// Whether a failure may pass by itself.

@@ -15,14 +15,16 @@
 //! is applied in its turn, in an overlay over them.
 //!
 //! # Who waits for whom
-//! A blob is fetched by one at a time, over all namespaces; a chain of layers is built by one at a
-//! time in a namespace. Whoever waited looks again at what there is. A lock of a chain is taken
-//! before those of blobs, and no one who holds a blob's lock waits for another.
+//! A blob is fetched by one at a time, over all namespaces; each snapshot of a chain is built by one
+//! at a time in a namespace. Whoever waited looks again at what there is. The locks of a chain are
+//! taken lowest first and before those of blobs, and no one who holds a blob's lock waits for
+//! another.
 //!
 //! # What is left behind
 //! A lease keeps everything until the image record does. A pull that fails removes its snapshots.
 //! When the failure may pass (a registry that is down), what was fetched is kept, for a day, to
-//! be resumed; after any other failure it is garbage at once.
+//! be resumed; after any other failure it is garbage at once, and collected at once if the disk was
+//! full. What a killed process left half unpacked goes when the next one starts.
 
 mod chain;
 mod choice;
@@ -41,7 +43,7 @@ mod stream;
 use berth_types::{Error, Result};
 
 pub use progress::{LayerProgress, Phase, Progress};
-pub use puller::{ImportRequest, PullRequest, Puller};
+pub use puller::{ImportRequest, PullRequest, Puller, Reclaim};
 pub use resolved::{Layer, Resolved, read};
 
 /// Runs what blocks on the disk off the async threads.

@@ -7,6 +7,7 @@ use berth_proto::containerd::services::images::v1::Image;
 use berth_registry::{Client, Credentials, Repository};
 use berth_types::image::Descriptor;
 use berth_types::{Digest, Error, Platform, Reference, Result, ResultExt};
+use futures_util::future::BoxFuture;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
@@ -19,6 +20,9 @@ use crate::session::Session;
 
 /// Layers that are fetched at the same time, over all operations.
 const DOWNLOADS: usize = 3;
+
+/// What collects garbage at once, for when the disk is full.
+pub type Reclaim = Arc<dyn Fn() -> BoxFuture<'static, ()> + Send + Sync>;
 
 /// Brings images into the stores. Clones share locks and limits.
 #[derive(Clone)]
@@ -64,19 +68,29 @@ pub struct ImportRequest {
 
 impl Puller {
     /// Brings images into the stores behind `metadata`, with `client` to reach registries.
-    pub fn new(metadata: Metadata, client: Client) -> Self {
+    pub fn new(metadata: Metadata, client: Client, reclaim: Reclaim) -> Self {
         let processors = std::thread::available_parallelism().map_or(2, usize::from);
         Self {
             shared: Arc::new(Shared {
                 metadata,
                 client,
-                leases: Leases::default(),
+                leases: Leases::new(reclaim),
                 blobs: Locks::new(),
                 chains: Locks::new(),
                 downloads: Semaphore::new(DOWNLOADS),
                 unpacks: Semaphore::new(processors),
             }),
         }
+    }
+
+    /// Removes what operations of an earlier process left half done. For the start, before any
+    /// operation of this one.
+    ///
+    /// # Errors
+    /// Those of the stores.
+    pub async fn recover(&self) -> Result<()> {
+        let recovered = self.shared.leases.recover(&self.shared.metadata).await;
+        recovered.context(|| "remove what an interrupted pull left")
     }
 
     /// Fetches and unpacks an image; what is there already is not fetched again. It goes on when

@@ -13,14 +13,23 @@ use berth_types::{Digest, Error, Kind, Result};
 /// Labels of a blob that its row gets when it is made.
 pub(crate) type BlobLabels = HashMap<String, String>;
 
-/// The label that says where a blob came from.
+/// The label that says where a blob came from. As in containerd's, the registry's port is left
+/// out.
 pub(crate) fn source(domain: &str, path: &str) -> (String, String) {
-    (format!("{DISTRIBUTION_SOURCE}.{domain}"), path.to_owned())
+    let host = match domain.rsplit_once(':') {
+        Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => host,
+        _ => domain,
+    };
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    (format!("{DISTRIBUTION_SOURCE}.{host}"), path.to_owned())
 }
 
-/// The label by which an index keeps its entry number `position`.
-pub(crate) fn keeps_manifest(position: usize, digest: &Digest) -> (String, String) {
-    (format!("{GC_REF_CONTENT}.m.{position}"), digest.to_string())
+/// The labels by which an index keeps those of its entries that are there.
+pub(crate) fn keeps_entries(entries: &[Digest]) -> BlobLabels {
+    let label = |(position, digest): (usize, &Digest)| {
+        (format!("{GC_REF_CONTENT}.m.{position}"), digest.to_string())
+    };
+    entries.iter().enumerate().map(label).collect()
 }
 
 /// The labels by which a manifest keeps its config and layers.
@@ -42,10 +51,10 @@ pub(crate) fn keeps_snapshot(snapshotter: &str, chain_id: &Digest) -> (String, S
 
 /// Sets labels of a blob that it doesn't have yet. Sources are added to those that are there, as
 /// long as a label can hold them.
-pub(crate) async fn label(scope: &Scope, digest: &Digest, labels: BlobLabels) -> Result<()> {
+pub(crate) async fn label(scope: &Scope, digest: &Digest, wanted: BlobLabels) -> Result<()> {
     let mut info = scope.content().info(digest)?;
     let mut changed = Vec::new();
-    for (key, value) in labels {
+    for (key, value) in wanted {
         let old = info.labels.get(&key).map(String::as_str).unwrap_or_default();
         let is_source = key.starts_with(DISTRIBUTION_SOURCE);
         let new = if is_source { joined(old, &value) } else { value };
@@ -94,6 +103,15 @@ pub(crate) async fn name(scope: &Scope, name: &str, target: &Descriptor) -> Resu
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_source_is_a_host_and_a_path() {
+        let key = |domain| source(domain, "a").0.split_off(DISTRIBUTION_SOURCE.len());
+        assert_eq!(key("docker.io"), ".docker.io");
+        assert_eq!(key("127.0.0.1:5000"), ".127.0.0.1");
+        assert_eq!(key("[::1]:5000"), ".::1");
+        assert_eq!(key("[fe80::1]"), ".fe80::1");
+    }
 
     #[test]
     fn sources_add_up() {

@@ -7,7 +7,7 @@ use berth_types::{Digest, Error, Kind, Platform, Result};
 use tokio_util::sync::CancellationToken;
 
 use crate::blocking;
-use crate::choice::{Choice, Documents, choose};
+use crate::choice::{Choice, Documents, Step, choose};
 use crate::lease::may_pass;
 use crate::progress::Progress;
 use crate::puller::Puller;
@@ -35,9 +35,8 @@ impl Session {
         platform: &Platform,
     ) -> Result<Resolved> {
         let Choice { image, way } = choose(self, target, platform).await?;
-        for step in way {
-            let kept = [record::keeps_manifest(step.position, &step.entry)].into();
-            record::label(&self.scope, &step.index, kept).await?;
+        for Step { index, entries } in way {
+            record::label(&self.scope, &index, record::keeps_entries(&entries)).await?;
         }
         let layers = image.layers.iter().map(|layer| &layer.blob.digest);
         let parts = record::keeps_parts(&image.config.digest, layers);

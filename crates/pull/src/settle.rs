@@ -5,7 +5,7 @@ use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use berth_archive::{Applied, Whiteouts, fix_implicit_parents};
+use berth_archive::{Applied, Whiteouts};
 use berth_snapshotter::CommitOptions;
 use berth_sys::mount;
 use berth_types::{Error, Kind, Result, ResultExt};
@@ -39,7 +39,7 @@ impl Session {
                     self.extract_onto(&mut extract, &parent).await?
                 }
             };
-            fix(extract.directory.clone(), lowers.clone(), applied).await?;
+            correct(extract.directory.clone(), lowers.clone(), applied).await?;
             parent = extract.layer.chain_id.to_string();
             lowers.insert(0, extract.directory.clone());
             ready.push(extract);
@@ -105,17 +105,14 @@ async fn sync(directory: PathBuf) -> Result<()> {
     .await
 }
 
-/// Gives the directories that the archive left out what they have in `lowers`.
-async fn fix(upper: PathBuf, lowers: Vec<PathBuf>, applied: Applied) -> Result<()> {
-    if applied.implicit.is_empty() || lowers.is_empty() {
-        return Ok(());
-    }
+/// Corrects a layer that was applied alone for its place on top of `lowers`.
+async fn correct(upper: PathBuf, lowers: Vec<PathBuf>, applied: Applied) -> Result<()> {
     blocking(move || {
         let open = |path: &Path| File::open(path).context(|| format!("open {}", path.display()));
         let upper = open(&upper)?;
         let lowers = lowers.iter().map(|path| open(path)).collect::<Result<Vec<_>>>()?;
         let lowers: Vec<_> = lowers.iter().map(AsFd::as_fd).collect();
-        fix_implicit_parents(upper.as_fd(), &lowers, &applied.implicit)
+        berth_archive::settle(upper.as_fd(), &lowers, &applied)
     })
     .await
 }

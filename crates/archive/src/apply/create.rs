@@ -137,6 +137,9 @@ impl Layer {
         let from = self.tree.find(target_parent)?.ok_or_else(missing)?;
         let source = match stat(&from, target_name) {
             Err(Errno::NOENT) => return Err(missing()),
+            Ok(source) if self.whiteouts == Whiteouts::Overlay && is_whiteout(&source) => {
+                return Err(missing());
+            }
             stat => stat.map_err(|errno| fault("link", &entry.path, &errno.into()))?,
         };
         if FileType::from_raw_mode(source.st_mode) == FileType::Directory {

@@ -5,7 +5,7 @@ mod metadata;
 mod removal;
 mod whiteout;
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::ffi::OsString;
 use std::io::Read;
 use std::os::fd::BorrowedFd;
@@ -68,6 +68,8 @@ pub struct Applied {
     /// Where there was none it was made, root's with mode 0755; with [`Whiteouts::Remove`], where
     /// there was one its times have changed. The root, an empty path, is one of them.
     pub implicit: Vec<PathBuf>,
+    /// Directories in which it has whiteouts that became overlayfs's.
+    pub whited_out: Vec<PathBuf>,
 }
 
 /// Makes a tree below `root` of the uncompressed layer `reader`, which is read to its end.
@@ -88,6 +90,7 @@ pub fn apply(reader: impl Read, root: BorrowedFd<'_>, options: &Options) -> Resu
         tree: Tree::new(root, options.limits.entries)?,
         whiteouts: options.whiteouts,
         made: HashSet::new(),
+        whited_out: BTreeSet::new(),
         times: Vec::new(),
     };
     while let Some(entry) = entries.next_entry()? {
@@ -96,8 +99,11 @@ pub fn apply(reader: impl Read, root: BorrowedFd<'_>, options: &Options) -> Resu
     layer.set_directory_times()?;
     let count = entries.count();
     let (diff_id, size) = entries.finish()?;
-    let implicit = layer.tree.implicit.into_iter().map(|path| OsString::from_vec(path).into());
-    Ok(Applied { size, diff_id, entries: count, implicit: implicit.collect() })
+    let paths = |set: BTreeSet<Vec<u8>>| {
+        set.into_iter().map(|path| OsString::from_vec(path).into()).collect()
+    };
+    let (implicit, whited_out) = (paths(layer.tree.implicit), paths(layer.whited_out));
+    Ok(Applied { size, diff_id, entries: count, implicit, whited_out })
 }
 
 /// A layer being applied.
@@ -106,6 +112,8 @@ struct Layer {
     whiteouts: Whiteouts,
     /// With [`Whiteouts::Remove`]: the paths of this layer, which its whiteouts don't concern.
     made: HashSet<Vec<u8>>,
+    /// With [`Whiteouts::Overlay`]: the directories that have whiteouts.
+    whited_out: BTreeSet<Vec<u8>>,
     /// Times of directories, set when nothing more is made in them.
     times: Vec<(Vec<u8>, Times)>,
 }

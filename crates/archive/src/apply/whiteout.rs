@@ -41,10 +41,11 @@ impl Layer {
         match self.whiteouts {
             Whiteouts::Overlay => {
                 let directory = self.tree.directory(parent)?;
-                match name == OPAQUE {
-                    true => set_opaque(directory.as_fd(), parent),
-                    false => make_whiteout(entry, &directory, hidden),
+                if name == OPAQUE {
+                    return set_opaque(directory.as_fd(), parent);
                 }
+                self.whited_out.insert(parent.to_vec());
+                make_whiteout(entry, &directory, hidden)
             }
             Whiteouts::Remove => {
                 let Some(directory) = self.tree.find(parent)? else { return Ok(()) };

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::io::Read;
 
 use berth_archive::{Decompress, Entries, Entry, EntryKind, Limits};
-use berth_metadata::{Scope, WriterRequest};
+use berth_metadata::{ContentWriter, Scope, WriterRequest};
 use berth_types::image::MAX_SIZE;
 use berth_types::{Digest, Error, Kind, Result};
 use tokio::runtime::Handle;
@@ -139,29 +139,38 @@ fn store_file<R: Read>(
     let expected = named_digest(path)?;
     let random = getrandom::u64()
         .map_err(|e| Error::internal(format!("no random numbers for an ingest: {e}")))?;
-    let reference = format!("import-{random:016x}");
-    let request = WriterRequest { reference: reference.clone(), total: entry.size, expected: None };
-    let mut writer = runtime.block_on(scope.content().writer(request))?;
-    let written = entries.write_data(|offset, chunk| {
+    let request = WriterRequest {
+        reference: format!("import-{random:016x}"),
+        total: entry.size,
+        expected: expected.clone(),
+    };
+    let mut writer = match (runtime.block_on(scope.content().writer(request)), expected.clone()) {
+        (Err(error), Some(digest)) if error.kind() == Kind::AlreadyExists => {
+            return Ok(Stored { digest, size: entry.size });
+        }
+        (writer, _) => writer?,
+    };
+    // Another namespace's blob is there to its end.
+    if writer.status().offset == 0 {
+        copy(path, entries, &mut writer)?;
+    }
+    let digest = expected.unwrap_or_else(|| writer.digest());
+    // The lease goes with a failure, and the ingest with the lease.
+    match runtime.block_on(writer.commit(entry.size, Some(digest.clone()), HashMap::new())) {
+        Err(error) if error.kind() != Kind::AlreadyExists => {
+            Err(error.context(format!("{path} in the archive")))
+        }
+        _ => Ok(Stored { digest, size: entry.size }),
+    }
+}
+
+fn copy<R: Read>(path: &str, entries: &mut Entries<R>, writer: &mut ContentWriter) -> Result<()> {
+    entries.write_data(|offset, chunk| {
         if offset != writer.status().offset {
             return Err(Error::invalid_argument(format!("{path} in the archive has holes")));
         }
         writer.write(chunk)
-    });
-    let digest = expected.unwrap_or_else(|| writer.digest());
-    let committed = written.and_then(|()| {
-        runtime.block_on(writer.commit(entry.size, Some(digest.clone()), HashMap::new()))
-    });
-    match committed {
-        Ok(_) => Ok(Stored { digest, size: entry.size }),
-        Err(error) if error.kind() == Kind::AlreadyExists => {
-            Ok(Stored { digest, size: entry.size })
-        }
-        Err(error) => {
-            // The lease goes with the failure, and the ingest with the lease.
-            Err(error.context(format!("{path} in the archive")))
-        }
-    }
+    })
 }
 
 /// The digest that a path in an OCI layout states.

@@ -1,5 +1,6 @@
 //! Stores on a scratch directory, and a puller over them.
 
+use std::io::Cursor;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,7 +8,7 @@ use std::time::Duration;
 use berth_content::ContentStore;
 use berth_metadata::{Metadata, Scope};
 use berth_proto::containerd::services::images::v1::Image;
-use berth_pull::{Progress, PullRequest, Puller};
+use berth_pull::{ImportRequest, Progress, PullRequest, Puller, Reclaim};
 use berth_registry::{Client, Config, Credentials, Patience};
 use berth_snapshotter::{Info, Overlay};
 use berth_store::Store;
@@ -41,7 +42,13 @@ impl Fixture {
         let patience =
             Patience { attempts: 2, first_pause: Duration::from_millis(5), ..Patience::default() };
         let client = Client::new(Config { patience, ..Config::default() });
-        let puller = Puller::new(metadata.clone(), client);
+        let collected = metadata.clone();
+        let reclaim: Reclaim = Arc::new(move || {
+            let metadata = collected.clone();
+            Box::pin(async move { drop(metadata.collect().await.unwrap()) })
+        });
+        let puller = Puller::new(metadata.clone(), client, reclaim);
+        puller.recover().await.unwrap();
         Self { metadata, content, puller, root: None }
     }
 
@@ -57,6 +64,15 @@ impl Fixture {
     ) -> Result<Image> {
         let request = request(namespace, reference, platform);
         self.puller.pull(request, Progress::silent()).await
+    }
+
+    pub(crate) async fn import(&self, archive: Vec<u8>) -> Result<Vec<Image>> {
+        let request = ImportRequest {
+            namespace: NAMESPACE.to_owned(),
+            platform: "linux/amd64".parse().unwrap(),
+            snapshotter: SNAPSHOTTER.to_owned(),
+        };
+        self.puller.import(request, Cursor::new(archive), Progress::silent()).await
     }
 
     pub(crate) fn scope(&self, namespace: &str) -> Scope {

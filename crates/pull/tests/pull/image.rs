@@ -2,8 +2,8 @@
 
 use std::io::Write;
 
-use berth_types::Digest;
 use berth_types::image::{Descriptor, media_type};
+use berth_types::{Digest, Platform};
 use serde_json::json;
 use tar::{Builder, EntryType, Header};
 
@@ -31,6 +31,10 @@ impl LayerBuilder {
 
     pub(crate) fn file(self, path: &str, data: &[u8]) -> Self {
         self.add(EntryType::Regular, path, 0o644, 0, data)
+    }
+
+    pub(crate) fn special_file(self, path: &str, mode: u32, uid: u64, data: &[u8]) -> Self {
+        self.add(EntryType::Regular, path, mode, uid, data)
     }
 
     pub(crate) fn directory(self, path: &str, mode: u32, uid: u64) -> Self {
@@ -75,6 +79,15 @@ impl Layer {
         self
     }
 
+    /// As Docker calls it.
+    fn dockers(mut self) -> Self {
+        self.media_type = match self.media_type {
+            media_type::OCI_LAYER_GZIP => media_type::DOCKER_LAYER_GZIP,
+            _ => media_type::DOCKER_LAYER,
+        };
+        self
+    }
+
     pub(crate) fn descriptor(&self) -> Descriptor {
         Descriptor::new(self.media_type, Digest::of(&self.blob), self.blob.len() as u64)
     }
@@ -82,6 +95,7 @@ impl Layer {
 
 /// An image: its documents and layers.
 pub(crate) struct TestImage {
+    types: (&'static str, &'static str),
     pub(crate) config: Vec<u8>,
     pub(crate) manifest: Vec<u8>,
     pub(crate) layers: Vec<Layer>,
@@ -93,7 +107,25 @@ impl TestImage {
         Self::with_diff_ids(architecture, layers, &diff_ids)
     }
 
+    /// With the media types of Docker's schema 2.
+    pub(crate) fn dockers(architecture: &str, layers: Vec<Layer>) -> Self {
+        let diff_ids: Vec<_> = layers.iter().map(|layer| Digest::of(&layer.tar)).collect();
+        let layers = layers.into_iter().map(Layer::dockers).collect();
+        let types = (media_type::DOCKER_MANIFEST, media_type::DOCKER_CONFIG);
+        Self::with(types, architecture, layers, &diff_ids)
+    }
+
     pub(crate) fn with_diff_ids(
+        architecture: &str,
+        layers: Vec<Layer>,
+        diff_ids: &[Digest],
+    ) -> Self {
+        let types = (media_type::OCI_MANIFEST, media_type::OCI_CONFIG);
+        Self::with(types, architecture, layers, diff_ids)
+    }
+
+    fn with(
+        types: (&'static str, &'static str),
         architecture: &str,
         layers: Vec<Layer>,
         diff_ids: &[Digest],
@@ -105,30 +137,68 @@ impl TestImage {
         let config = serde_json::to_vec(&config).unwrap();
         let described: Vec<_> = layers.iter().map(Layer::descriptor).collect();
         let manifest = json!({
-            "schemaVersion": 2, "mediaType": media_type::OCI_MANIFEST,
-            "config": Descriptor::new(
-                media_type::OCI_CONFIG, Digest::of(&config), config.len() as u64
-            ),
+            "schemaVersion": 2, "mediaType": types.0,
+            "config": Descriptor::new(types.1, Digest::of(&config), config.len() as u64),
             "layers": described,
         });
         let manifest = serde_json::to_vec(&manifest).unwrap();
-        Self { config, manifest, layers }
+        Self { types, config, manifest, layers }
     }
 
     pub(crate) fn descriptor(&self) -> Descriptor {
         let (digest, size) = (Digest::of(&self.manifest), self.manifest.len() as u64);
-        Descriptor::new(media_type::OCI_MANIFEST, digest, size)
+        Descriptor::new(self.types.0, digest, size)
+    }
+
+    /// The same as an entry of an index.
+    pub(crate) fn entry(&self, platform: &str) -> Descriptor {
+        let platform = Some(platform.parse::<Platform>().unwrap());
+        Descriptor { platform, ..self.descriptor() }
     }
 
     /// Uploads all of it; returns its reference.
     pub(crate) async fn push(&self, registry: &DockerRegistry, name: &str) -> String {
-        registry.put_blob(name, media_type::OCI_CONFIG, &self.config).await;
+        registry.put_blob(name, self.types.1, &self.config).await;
         for layer in &self.layers {
             registry.put_blob(name, layer.media_type, &layer.blob).await;
         }
-        registry.put_manifest(name, "v1", media_type::OCI_MANIFEST, &self.manifest).await;
+        registry.put_manifest(name, "v1", self.types.0, &self.manifest).await;
         format!("{}/{name}:v1", registry.domain)
     }
+}
+
+/// A tar archive of files and symbolic links.
+pub(crate) fn archive(files: &[(String, Vec<u8>)], links: &[(&str, &str)]) -> Vec<u8> {
+    let mut builder = Builder::new(Vec::new());
+    for (path, data) in files {
+        let mut header = Header::new_ustar();
+        header.set_size(data.len() as u64);
+        header.set_mode(0o644);
+        builder.append_data(&mut header, path, data.as_slice()).unwrap();
+    }
+    for (path, target) in links {
+        let mut header = Header::new_ustar();
+        header.set_entry_type(EntryType::Symlink);
+        header.set_size(0);
+        builder.append_link(&mut header, path, target).unwrap();
+    }
+    builder.into_inner().unwrap()
+}
+
+fn blob(bytes: &[u8]) -> (String, Vec<u8>) {
+    (format!("blobs/sha256/{}", Digest::of(bytes).hex()), bytes.to_vec())
+}
+
+/// An OCI layout with one entry, annotated as `annotations` says.
+pub(crate) fn layout(image: &TestImage, annotations: &[(&str, &str)]) -> Vec<u8> {
+    let annotations = annotations.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+    let entry = Descriptor { annotations, ..image.descriptor() };
+    let index = json!({"schemaVersion": 2, "manifests": [entry]});
+    let mut files: Vec<_> = image.layers.iter().map(|layer| blob(&layer.blob)).collect();
+    files.extend([blob(&image.config), blob(&image.manifest)]);
+    files.push(("oci-layout".to_owned(), br#"{"imageLayoutVersion":"1.0.0"}"#.to_vec()));
+    files.push(("index.json".to_owned(), serde_json::to_vec(&index).unwrap()));
+    archive(&files, &[])
 }
 
 /// An image with whatever makes layers depend on each other: whiteouts, an opaque directory,

@@ -1,58 +1,12 @@
 //! Images from archives: OCI layouts and what `docker save` wrote over the years.
 
-use std::io::Cursor;
-
-use berth_proto::containerd::services::images::v1::Image;
-use berth_pull::{ImportRequest, Progress, read};
-use berth_types::image::{Descriptor, media_type};
-use berth_types::{Digest, Kind, Result};
+use berth_pull::read;
+use berth_types::Kind;
+use berth_types::image::media_type;
 use serde_json::json;
-use tar::{Builder, EntryType, Header};
 
-use crate::fixture::{Fixture, NAMESPACE, SNAPSHOTTER};
-use crate::image::{TestImage, layered};
-
-fn archive(files: &[(String, Vec<u8>)], links: &[(&str, &str)]) -> Vec<u8> {
-    let mut builder = Builder::new(Vec::new());
-    for (path, data) in files {
-        let mut header = Header::new_ustar();
-        header.set_size(data.len() as u64);
-        header.set_mode(0o644);
-        builder.append_data(&mut header, path, data.as_slice()).unwrap();
-    }
-    for (path, target) in links {
-        let mut header = Header::new_ustar();
-        header.set_entry_type(EntryType::Symlink);
-        header.set_size(0);
-        builder.append_link(&mut header, path, target).unwrap();
-    }
-    builder.into_inner().unwrap()
-}
-
-fn blob(bytes: &[u8]) -> (String, Vec<u8>) {
-    (format!("blobs/sha256/{}", Digest::of(bytes).hex()), bytes.to_vec())
-}
-
-/// An OCI layout with one entry, annotated as `annotations` says.
-fn layout(image: &TestImage, annotations: &[(&str, &str)]) -> Vec<u8> {
-    let annotations = annotations.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
-    let entry = Descriptor { annotations, ..image.descriptor() };
-    let index = json!({"schemaVersion": 2, "manifests": [entry]});
-    let mut files: Vec<_> = image.layers.iter().map(|layer| blob(&layer.blob)).collect();
-    files.extend([blob(&image.config), blob(&image.manifest)]);
-    files.push(("oci-layout".to_owned(), br#"{"imageLayoutVersion":"1.0.0"}"#.to_vec()));
-    files.push(("index.json".to_owned(), serde_json::to_vec(&index).unwrap()));
-    archive(&files, &[])
-}
-
-async fn import(fixture: &Fixture, archive: Vec<u8>) -> Result<Vec<Image>> {
-    let request = ImportRequest {
-        namespace: NAMESPACE.to_owned(),
-        platform: "linux/amd64".parse().unwrap(),
-        snapshotter: SNAPSHOTTER.to_owned(),
-    };
-    fixture.puller.import(request, Cursor::new(archive), Progress::silent()).await
-}
+use crate::fixture::{Fixture, NAMESPACE};
+use crate::image::{archive, layered, layout};
 
 #[tokio::test]
 async fn an_oci_layout_is_imported() {
@@ -63,7 +17,7 @@ async fn an_oci_layout_is_imported() {
     ];
     for (key, name, full) in cases {
         let fixture = Fixture::new().await;
-        let images = import(&fixture, layout(&image, &[(key, name)])).await.unwrap();
+        let images = fixture.import(layout(&image, &[(key, name)])).await.unwrap();
         assert_eq!(images.iter().map(|i| i.name.as_str()).collect::<Vec<_>>(), [full]);
         assert_eq!(fixture.snapshots().await.len(), 4);
         // The archive's own description is garbage, the image is not.
@@ -92,7 +46,7 @@ async fn what_docker_saved_is_imported() {
     files.push(("manifest.json".to_owned(), serde_json::to_vec(&list).unwrap()));
     let archive = archive(&files, &[("layer1/layer.tar", "../shared/layer.tar")]);
     let fixture = Fixture::new().await;
-    let images = import(&fixture, archive).await.unwrap();
+    let images = fixture.import(archive).await.unwrap();
     let names: Vec<_> = images.iter().map(|image| image.name.as_str()).collect();
     assert_eq!(names, ["docker.io/library/a:1", "localhost:5000/b:2"]);
     assert_eq!(fixture.snapshots().await.len(), 4);
@@ -122,7 +76,7 @@ async fn broken_archives_leave_nothing() {
     ];
     for (archive, kind) in cases {
         let fixture = Fixture::new().await;
-        let error = import(&fixture, archive).await.unwrap_err();
+        let error = fixture.import(archive).await.unwrap_err();
         assert_eq!(error.kind(), kind, "{error}");
         fixture.assert_empty().await;
     }

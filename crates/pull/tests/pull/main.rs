@@ -12,5 +12,6 @@ mod fixture;
 mod hostile;
 mod image;
 mod imports;
+mod layers;
 mod pulls;
 mod resumes;

@@ -2,7 +2,7 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 
-use berth_archive::{Decompress, Options, Whiteouts, fix_implicit_parents};
+use berth_archive::{Decompress, Options, Whiteouts, settle};
 use berth_content::Reader;
 use berth_metadata::Scope;
 use berth_proto::containerd::services::diff::v1::ApplyRequest;
@@ -49,7 +49,7 @@ fn write(reader: Reader, tree: &Tree, sync: bool) -> Result<Descriptor> {
         let lowers: Vec<OwnedFd> =
             tree.lowers.iter().map(|lower| tree::open(lower)).collect::<Result<_>>()?;
         let lowers: Vec<_> = lowers.iter().map(AsFd::as_fd).collect();
-        fix_implicit_parents(upper.as_fd(), &lowers, &applied.implicit)?;
+        settle(upper.as_fd(), &lowers, &applied)?;
     }
     if sync {
         tree::sync(upper)?;
