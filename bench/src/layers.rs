@@ -3,7 +3,7 @@
 use berth_tests::{Image, Layer};
 use tar::{Builder, EntryType, Header};
 
-/// Layers of the image.
+/// Layers of the image, the small one of its base among them.
 const LAYERS: usize = 20;
 
 /// Files in one directory.
@@ -18,16 +18,16 @@ const NOISE: u64 = 8;
 
 /// An image of `mebibytes` when unpacked.
 pub(crate) fn image(name: &str, mebibytes: usize) -> Image {
-    let bytes = mebibytes * (1 << 20) / LAYERS;
+    let bytes = mebibytes * (1 << 20) / (LAYERS - 1);
     let mut image = Image::busybox(name);
-    for number in 0..LAYERS {
+    for number in 1..LAYERS {
         image = image.layer(Layer::new(|tar| fill(tar, number, bytes)));
     }
     image
 }
 
 fn fill(tar: &mut Builder<Vec<u8>>, number: usize, bytes: usize) {
-    let mut random = Random(number as u64 + 1);
+    let mut random = Random(number as u64);
     let words: Vec<_> = (0..4096).map(|_| word(&mut random)).collect();
     let mut written = 0;
     for file in 0.. {

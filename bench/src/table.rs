@@ -34,7 +34,7 @@ impl Table {
         figures: &[Samples],
         floor: Option<&Samples>,
     ) {
-        let ours = figures.first().map_or(0.0, Samples::median);
+        let Some(ours) = figures.first().map(Samples::median) else { return };
         let mut cells = vec![format!("{name}, {unit}")];
         for (index, samples) in figures.iter().enumerate() {
             if samples.is_empty() {
