@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::io::{self, Read, Write};
+use std::pin::pin;
 use std::thread;
 
 use berth_proto::berth::v1::stream_request::Message as Request;
@@ -83,7 +84,8 @@ impl Session {
         let _ = requests.send(StreamRequest { message: Some(first) }).await;
         let mut responses = call(ReceiverStream::new(queue)).await?.into_inner();
 
-        let (detach, mut detached) = oneshot::channel();
+        let (detach, detached) = oneshot::channel();
+        let mut detached = pin!(until_sent(detached));
         let mut before_start = Some((requests, detach));
         let mut raw_mode = None;
         let mut progress = Progress::on_stderr();
@@ -91,7 +93,7 @@ impl Session {
         loop {
             let response = tokio::select! {
                 response = responses.message() => response?,
-                Ok(()) = &mut detached => return Ok(End::Detached),
+                () = &mut detached => return Ok(End::Detached),
             };
             match response.and_then(|response| response.message) {
                 Some(Response::Pull(pulled)) => progress.update(&pulled),
@@ -138,6 +140,13 @@ impl Session {
             thread::spawn(move || copy_stdin(&requests, filter, detach));
         }
         Ok(raw_mode)
+    }
+}
+
+/// Waits until `()` is sent, for ever when that can't happen any more.
+async fn until_sent(receiver: oneshot::Receiver<()>) {
+    if receiver.await.is_err() {
+        std::future::pending().await
     }
 }
 

@@ -5,7 +5,9 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, Cursor};
+use std::sync::Arc;
 
+use berth_engine::Carried;
 use berth_metadata::Scope;
 use berth_pull::{ImportRequest, Progress, Puller};
 use berth_types::image::{
@@ -43,6 +45,20 @@ pub(crate) async fn ensure(puller: &Puller, scope: &Scope) -> Result<()> {
     let archive = tokio::task::spawn_blocking(archive).await;
     let archive = archive.map_err(|e| Error::internal(format!("building {NAME} died: {e}")))??;
     puller.import(request, Cursor::new(archive), Progress::silent()).await.map(drop)
+}
+
+/// Makes the image when the engine is asked for it.
+pub(crate) fn carried(puller: &Puller) -> Carried {
+    let puller = puller.clone();
+    Arc::new(move |name, scope| {
+        let puller = puller.clone();
+        Box::pin(async move {
+            if name != NAME {
+                return Ok(false);
+            }
+            ensure(&puller, &scope).await.map(|()| true)
+        })
+    })
 }
 
 /// The image as an OCI archive (`image-layout.md`), uncompressed.

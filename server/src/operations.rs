@@ -29,6 +29,11 @@ impl Operations {
             .unwrap_or_else(|error| Err(Error::internal(format!("the operation died: {error}"))))
     }
 
+    /// Where further work is counted that a stop waits for.
+    pub(crate) fn tracker(&self) -> TaskTracker {
+        self.tracker.clone()
+    }
+
     /// Waits until all operations have ended, at most for `patience`. Returns whether they have.
     pub(crate) async fn drain(&self, patience: Duration) -> bool {
         self.tracker.close();

@@ -32,6 +32,14 @@ impl Containers<'_> {
         self.0.read(|transaction| CONTAINERS.list(transaction, self.0.namespace(), passes))
     }
 
+    /// The ids that begin with `prefix`, in order.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub fn ids(&self, prefix: &str) -> Result<Vec<String>> {
+        self.0.read(|transaction| CONTAINERS.ids(transaction, self.0.namespace(), prefix))
+    }
+
     /// Makes a container; see [`insert`].
     ///
     /// # Errors

@@ -79,6 +79,19 @@ impl<M: Message + Default> Records<M> {
         Ok(found)
     }
 
+    /// The ids of a namespace's rows that begin with `prefix`, in order.
+    pub(crate) fn ids(&self, source: &impl Source, ns: &str, prefix: &str) -> Result<Vec<String>> {
+        let mut ids = Vec::new();
+        for row in source.open(self.rows)?.range((ns, prefix)..).db()? {
+            let (key, _) = row.db()?;
+            match key.value() {
+                (of, id) if of == ns && id.starts_with(prefix) => ids.push(id.to_owned()),
+                _ => break,
+            }
+        }
+        Ok(ids)
+    }
+
     /// Visits the rows of a namespace with their ids.
     pub(crate) fn each_of(
         &self,

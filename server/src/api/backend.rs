@@ -5,6 +5,7 @@ use prost::Name;
 use tonic::Status;
 use tonic::metadata::MetadataMap;
 
+use berth_engine::Engine;
 use berth_events::Exchange;
 use berth_metadata::{Metadata, Scope};
 use berth_pull::Puller;
@@ -25,6 +26,8 @@ pub(crate) struct Backend {
     pub(crate) puller: Puller,
     /// What runs.
     pub(crate) tasks: Tasks,
+    /// What Docker users expect above those.
+    pub(crate) engine: Engine,
     /// Who hears of changes.
     pub(crate) events: Exchange,
     /// The calls under way.

@@ -7,6 +7,7 @@ mod backend;
 mod containers;
 mod content;
 mod diff;
+mod engine;
 mod events;
 mod images;
 mod introspection;
@@ -24,6 +25,7 @@ use tokio_stream::wrappers::UnixListenerStream;
 use tonic::service::Routes;
 use tonic::transport::Server;
 
+use berth_proto::berth;
 use berth_proto::containerd::services;
 use berth_types::{Error, Result};
 
@@ -33,6 +35,7 @@ pub(crate) use backend::Backend;
 use containers::Containers;
 use content::Content;
 use diff::Diff;
+use engine::{Containers as EngineContainers, Images as EngineImages, System as EngineSystem};
 use events::Events;
 use images::Images;
 use introspection::Introspection;
@@ -83,6 +86,9 @@ pub(crate) fn routes(config: &Config, backend: &Backend) -> Result<Routes> {
     over_backend!(services::tasks::v1::tasks_server::TasksServer, Tasks);
     over_backend!(services::events::v1::events_server::EventsServer, Events);
     over_backend!(services::leases::v1::leases_server::LeasesServer, Leases);
+    over_backend!(berth::v1::containers_server::ContainersServer, EngineContainers);
+    over_backend!(berth::v1::images_server::ImagesServer, EngineImages);
+    over_backend!(berth::v1::system_server::SystemServer, EngineSystem);
     let (health, health_service) = tonic_health::server::health_reporter();
     drop(health);
     routes.add_service(health_service);

@@ -1,0 +1,30 @@
+//! Inspect.
+
+use berth_proto::berth::v1::{InspectRequest, InspectResponse};
+use berth_types::Result;
+
+use super::Containers;
+use crate::files::Files;
+
+impl Containers {
+    /// All there is to say of a container.
+    ///
+    /// # Errors
+    /// `NotFound`.
+    pub async fn inspect(&self, request: InspectRequest) -> Result<InspectResponse> {
+        let found = self.find(&request.container)?;
+        let record = self.record(&found.id)?;
+        let container = self.describe(&found.id, found.row.as_ref()).await?;
+        let files = Files::of(&self.engine.parts().root, self.namespace(), &found.id);
+        let log = found.row.as_ref().map(|_| files.log().to_string_lossy().into_owned());
+        Ok(InspectResponse {
+            container: Some(container),
+            options: found.row.and_then(|row| row.options),
+            spec: record.spec.unwrap_or_default().value,
+            snapshotter: record.snapshotter,
+            snapshot_key: record.snapshot_key,
+            runtime: record.runtime.unwrap_or_default().name,
+            log_path: log.unwrap_or_default(),
+        })
+    }
+}

@@ -1,0 +1,62 @@
+//! Kill: sends one signal to a container's init.
+
+use berth_proto::berth::v1::{KillRequest, KillResponse, State};
+use berth_tasks::Task;
+use berth_types::signal::SIGKILL;
+use berth_types::{Error, Kind, Result};
+use std::time::Duration;
+
+use super::Containers;
+
+/// How long a killed process may take to end. One that hangs in the kernel may take for ever.
+pub(super) const DEATH: Duration = Duration::from_secs(10);
+
+impl Containers {
+    /// Sends a signal to a container's init; after SIGKILL it waits for the end.
+    ///
+    /// # Errors
+    /// `NotFound`; `FailedPrecondition` when it does not run; `InvalidArgument` for what is no
+    /// signal; `DeadlineExceeded` when a killed process does not end.
+    pub async fn kill(&self, request: KillRequest) -> Result<KillResponse> {
+        let found = self.find(&request.container)?;
+        let condition = self.condition(&found.id, found.row.as_ref()).await;
+        let not_running = || {
+            let id = &found.id;
+            let shown = found.shown();
+            Error::failed_precondition(format!(
+                "cannot kill container: {shown}: container {id} is not running"
+            ))
+        };
+        if !matches!(condition.state, State::Running | State::Paused | State::Unknown) {
+            return Err(not_running());
+        }
+        let task = self.engine.parts().tasks.get(self.namespace(), &found.id)?;
+        let signal = if request.signal == 0 { SIGKILL as u32 } else { request.signal };
+        task.kill("", signal, false).await.map_err(|error| match error.kind() {
+            Kind::NotFound => not_running(),
+            _ => error,
+        })?;
+        if signal == SIGKILL as u32 {
+            death(&task).await?;
+        }
+        Ok(KillResponse { id: found.id })
+    }
+}
+
+/// Waits for the end of a killed init.
+///
+/// # Errors
+/// `DeadlineExceeded` when it does not come.
+pub(super) async fn death(task: &Task) -> Result<()> {
+    match tokio::time::timeout(DEATH, task.wait("")).await {
+        // One that is gone has ended too.
+        Ok(Err(error)) if error.kind() != Kind::NotFound => Err(error),
+        Ok(_) => Ok(()),
+        Err(_) => Err(Error::deadline_exceeded(format!(
+            "process {} of container {} did not end within {} s of SIGKILL: it hangs in the kernel",
+            task.pid(),
+            task.id(),
+            DEATH.as_secs()
+        ))),
+    }
+}

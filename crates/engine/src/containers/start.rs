@@ -1,0 +1,114 @@
+//! Start: runs a container that is created or has ended.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use berth_proto::berth::v1::{StartRequest, StartResponse, State};
+use berth_types::{Error, Result};
+
+use super::find::Found;
+use super::launch::{self, Launch};
+use super::{Attached, Containers};
+use crate::SNAPSHOTTER;
+use crate::files::Files;
+use crate::live::Live;
+use crate::rows::{self, Row};
+
+/// How long a start waits for the end of the last run to be noted.
+const SETTLE: Duration = Duration::from_secs(10);
+
+impl Containers {
+    /// Starts a container; a running one goes on.
+    ///
+    /// # Errors
+    /// `NotFound`; `FailedPrecondition` for another client's container; those of the shim.
+    pub async fn start(&self, request: StartRequest) -> Result<StartResponse> {
+        let found = self.find(&request.container)?;
+        let live = self.engine.0.lives.enter(self.namespace(), &found.id);
+        let _changing = live.changing.lock().await;
+        if !self.has_task(&found, &live).await? {
+            self.start_again(&live, &found, false).await?;
+        }
+        Ok(StartResponse { id: found.id })
+    }
+
+    /// Whether a task of the container runs. What is left of an ended one is removed. The caller
+    /// holds the container's `changing`.
+    pub(super) async fn has_task(&self, found: &Found, live: &Live) -> Result<bool> {
+        if self.engine.parts().tasks.get(self.namespace(), &found.id).is_err() {
+            return Ok(false);
+        }
+        if self.condition(&found.id, found.row.as_ref()).await.state != State::Exited {
+            return Ok(true);
+        }
+        let run = live.run();
+        let is_noted = self.row(&found.id)?.is_none_or(|row| !row.is_running());
+        if !is_noted && tokio::time::timeout(SETTLE, run.ended()).await.is_err() {
+            return Err(Error::unavailable(format!(
+                "container {} has just ended and its end is not noted yet: try again",
+                found.shown()
+            )));
+        }
+        run.hurry();
+        self.delete_task(&found.id).await;
+        Ok(false)
+    }
+
+    /// Starts a container without a task. The caller holds the container's `changing`.
+    pub(super) async fn start_again(
+        &self,
+        live: &Arc<Live>,
+        found: &Found,
+        attach: bool,
+    ) -> Result<Attached> {
+        let Some(before) = found.row.clone() else {
+            return Err(Error::failed_precondition(format!(
+                "container {} was made by another client of the API: start it with that",
+                found.id
+            )));
+        };
+        let record = self.record(&found.id)?;
+        let mounts = self.scope.snapshots(SNAPSHOTTER)?.mounts(&record.snapshot_key).await?;
+        let files = Files::of(&self.engine.parts().root, self.namespace(), &found.id);
+        let launch = Launch::new(record, &before, launch::mounts(mounts), files.log());
+        live.begin();
+        self.note_start(&found.id, &before).await?;
+        self.launch(live, launch, before, attach).await
+    }
+
+    async fn note_start(&self, id: &str, before: &Row) -> Result<()> {
+        let (namespace, id) = (self.namespace().to_owned(), id.to_owned());
+        let start = |row: &mut Row| {
+            row.started_at = Some(SystemTime::now().into());
+            (row.finished_at, row.exit_code, row.oom_killed) = (None, 0, false);
+        };
+        let store = &self.engine.parts().store;
+        let note = store.write(before.durability(), move |transaction| {
+            rows::change(transaction, &namespace, &id, start)
+        });
+        note.await.map(drop)
+    }
+
+    /// Undoes what was noted of a start that failed.
+    pub(super) async fn take_back(&self, id: &str, before: Row) {
+        if before.is_temporary() {
+            return self.discard(id, before.durability()).await;
+        }
+        let (namespace, key) = (self.namespace().to_owned(), id.to_owned());
+        let durability = before.durability();
+        let undo = move |row: &mut Row| {
+            // A new container's row was written with its start.
+            let ran = before.finished_at.is_some();
+            row.started_at = before.started_at.filter(|_| ran);
+            row.finished_at = before.finished_at;
+            (row.exit_code, row.oom_killed) = (before.exit_code, before.oom_killed);
+        };
+        let store = &self.engine.parts().store;
+        let undone = store.write(durability, move |transaction| {
+            rows::change(transaction, &namespace, &key, undo)
+        });
+        if let Err(error) = undone.await {
+            tracing::warn!(id, %error, "a failed start is still noted as a run");
+        }
+    }
+}

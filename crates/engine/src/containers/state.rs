@@ -1,0 +1,107 @@
+//! How a container is at the moment: by its task while it has one, else by its row.
+
+use berth_proto::berth::v1::{Container, Exited, State};
+use berth_proto::containerd::task::v3::StateResponse;
+use berth_proto::containerd::v1::types::Status;
+use berth_types::Kind;
+
+use super::Containers;
+use crate::rows::Row;
+
+/// How a container is.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Condition {
+    pub(super) state: State,
+    /// Of its init, in the host's pidns; 0 when it does not run.
+    pub(super) pid: u32,
+    /// How its last run ended.
+    pub(super) exited: Option<Exited>,
+}
+
+impl Condition {
+    fn of(state: State) -> Self {
+        Self { state, pid: 0, exited: None }
+    }
+
+    fn of_row(row: Option<&Row>) -> Self {
+        match row {
+            Some(row) if row.started_at.is_some() => {
+                Self { exited: Some(exited(row)), ..Self::of(State::Exited) }
+            }
+            _ => Self::of(State::Created),
+        }
+    }
+
+    fn of_task(state: StateResponse) -> Self {
+        let running = |state_now| Self { pid: state.pid, ..Self::of(state_now) };
+        match state.status() {
+            Status::Created => running(State::Created),
+            Status::Running => running(State::Running),
+            Status::Paused | Status::Pausing => running(State::Paused),
+            Status::Stopped => {
+                let (code, at) = (state.exit_status, state.exited_at);
+                let exited = Some(Exited { code, at, oom_killed: false });
+                Self { exited, ..Self::of(State::Exited) }
+            }
+            Status::Unknown => Self::of(State::Unknown),
+        }
+    }
+}
+
+/// How the last run ended, as the row says.
+pub(crate) fn exited(row: &Row) -> Exited {
+    Exited { code: row.exit_code, at: row.finished_at, oom_killed: row.oom_killed }
+}
+
+impl Containers {
+    /// How a container is. A shim that gives no answer leaves it unknown.
+    pub(super) async fn condition(&self, id: &str, row: Option<&Row>) -> Condition {
+        let Ok(task) = self.engine.parts().tasks.get(self.namespace(), id) else {
+            return Condition::of_row(row);
+        };
+        match task.state("").await {
+            Ok(state) => Condition::of_task(state),
+            // It ended while it was asked.
+            Err(error) if matches!(error.kind(), Kind::NotFound | Kind::Unavailable) => {
+                Condition::of_row(row)
+            }
+            Err(error) => {
+                tracing::warn!(id, %error, "the state of a container is not known");
+                Condition::of(State::Unknown)
+            }
+        }
+    }
+
+    /// A container as lists show it. For another client's container that is what its record says.
+    pub(super) async fn describe(
+        &self,
+        id: &str,
+        row: Option<&Row>,
+    ) -> berth_types::Result<Container> {
+        let condition = self.condition(id, row).await;
+        let exited = condition.exited.unwrap_or_default();
+        let container = Container {
+            id: id.to_owned(),
+            state: condition.state.into(),
+            pid: condition.pid,
+            exit_code: exited.code,
+            finished_at: exited.at,
+            oom_killed: exited.oom_killed,
+            ..Container::default()
+        };
+        let Some(row) = row else { return self.describe_foreign(container) };
+        let row = row.clone();
+        Ok(Container {
+            name: row.name,
+            image: row.options.unwrap_or_default().image,
+            command: row.command,
+            created_at: row.created_at,
+            started_at: row.started_at,
+            // A container that runs again has the end of no run.
+            finished_at: row.finished_at.or(container.finished_at),
+            oom_killed: row.oom_killed,
+            labels: row.labels,
+            ..container
+        })
+    }
+}

@@ -1,0 +1,99 @@
+//! The end of a run: noted, told to who waits, and cleared away.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use berth_metadata::{Scope, containers};
+use berth_proto::berth::v1::Exited;
+use berth_proto::containerd::events::TaskExit;
+use berth_store::Durability;
+use berth_types::Result;
+
+use crate::Engine;
+use crate::live::{Live, Run};
+use crate::rows::{self, Row};
+
+/// A run of one of the engine's containers whose end is noted.
+pub(crate) struct Ended {
+    scope: Scope,
+    id: String,
+    row: Row,
+    live: Arc<Live>,
+    run: Arc<Run>,
+}
+
+impl Engine {
+    /// Notes the end of a container's init where readers see it, and tells those who wait for it.
+    /// A temporary container has no record from then on. Answers what is to be cleared away.
+    pub(crate) async fn note_end(&self, namespace: &str, exit: TaskExit) -> Option<Ended> {
+        let live = self.0.lives.enter(namespace, &exit.container_id);
+        let run = live.run();
+        let at = exit.exited_at.or_else(|| Some(SystemTime::now().into()));
+        let mut exited = Exited { code: exit.exit_status, at, oom_killed: false };
+        let noted = self.note(namespace, &exit.container_id, exited.clone()).await;
+        if let Ok(Some((_, row))) = &noted {
+            exited.oom_killed = row.oom_killed;
+        }
+        run.end(exited);
+        match noted {
+            Ok(Some((scope, row))) => Some(Ended { scope, id: exit.container_id, row, live, run }),
+            Ok(None) => None,
+            Err(error) => {
+                // The shim keeps it, and tells it again when the daemon starts.
+                let id = exit.container_id;
+                tracing::error!(namespace, id, %error, "the end of a container is not noted");
+                None
+            }
+        }
+    }
+
+    /// Writes the end of a run; `None` for a container that is not the engine's.
+    async fn note(
+        &self,
+        namespace: &str,
+        id: &str,
+        exited: Exited,
+    ) -> Result<Option<(Scope, Row)>> {
+        let scope = self.scope(namespace)?;
+        let (of, id) = (scope.clone(), id.to_owned());
+        let write = self.parts().store.write(Durability::Buffered, move |transaction| {
+            let end = |row: &mut Row| {
+                if row.is_running() {
+                    (row.finished_at, row.exit_code) = (exited.at, exited.code);
+                }
+            };
+            let Some(row) = rows::change(transaction, of.namespace(), &id, end)? else {
+                return Ok(None);
+            };
+            if row.is_temporary() {
+                containers::remove(transaction, &of, &id)?;
+            }
+            Ok(Some(row))
+        });
+        Ok(write.await?.map(|row| (scope, row)))
+    }
+
+    /// Removes what is left of a run once its clients have read all: its task, and everything of a
+    /// temporary container.
+    pub(crate) async fn clear_away(self, ended: Ended) {
+        let Ended { scope, id, row, live, run } = ended;
+        run.unattended().await;
+        let _counted = self.parts().background.token();
+        if !row.is_temporary() {
+            // The shim forgets the exit with the task.
+            let synced = self.parts().store.write(Durability::Synced, |_| Ok(())).await;
+            if let Err(error) = synced {
+                return tracing::error!(id, %error, "the end of a container is only with its shim");
+            }
+        }
+        let _changing = live.changing.lock().await;
+        if !Arc::ptr_eq(&run, &live.run()) {
+            return;
+        }
+        let containers = self.containers(scope);
+        containers.delete_task(&id).await;
+        if row.is_temporary() {
+            containers.clear(&id).await;
+        }
+    }
+}

@@ -1,0 +1,58 @@
+//! An image as clients see it.
+
+use berth_proto::berth::v1::Image;
+use berth_proto::containerd::services::images::v1::Image as Record;
+use berth_pull::Resolved;
+use berth_types::{Kind, Result};
+use prost_types::Timestamp;
+
+use super::{Images, target};
+use crate::SNAPSHOTTER;
+
+impl Images {
+    /// What there is to say of an image. Of one without content here, or for other platforms,
+    /// that is its name and digest.
+    ///
+    /// # Errors
+    /// `DataLoss` for a damaged record; those of the database.
+    pub(super) async fn describe(&self, record: &Record) -> Result<Image> {
+        let digest = target(record)?.digest.to_string();
+        let image =
+            Image { id: digest.clone(), name: record.name.clone(), digest, ..Image::default() };
+        match self.resolve(record).await {
+            Ok(resolved) => Ok(Image {
+                id: resolved.config.digest.to_string(),
+                created_at: resolved.image.created.as_deref().and_then(parse_time),
+                size: self.size(&resolved).await?,
+                platform: resolved.image.platform().to_string(),
+                ..image
+            }),
+            Err(error) if error.kind() == Kind::NotFound => Ok(image),
+            Err(error) => {
+                tracing::warn!(name = record.name, %error, "an image can't be read");
+                Ok(image)
+            }
+        }
+    }
+
+    /// What the unpacked layers take.
+    async fn size(&self, image: &Resolved) -> Result<u64> {
+        let snapshots = self.scope.snapshots(SNAPSHOTTER)?;
+        let mut size = 0;
+        for layer in &image.layers {
+            match snapshots.usage(layer.chain_id.as_str()).await {
+                Ok(usage) => size += usage.size,
+                // It was never unpacked here.
+                Err(error) if error.kind() == Kind::NotFound => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(size)
+    }
+}
+
+/// An RFC 3339 time; `None` for what is none.
+fn parse_time(text: &str) -> Option<Timestamp> {
+    let time: jiff::Timestamp = text.parse().ok()?;
+    Some(Timestamp { seconds: time.as_second(), nanos: time.subsec_nanosecond() })
+}

@@ -1,0 +1,218 @@
+//! The engine's tables: what it knows of a container beyond containerd's record.
+//!
+//! ```text
+//! engine_containers   namespace, id → Row
+//! engine_names        namespace, name → id
+//! ```
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use berth_metadata::{Companion, containers};
+use berth_proto::berth::v1::ContainerOptions;
+use berth_proto::containerd::services::containers::v1::Container;
+use berth_store::redb::{ReadTransaction, ReadableTable, TableDefinition, WriteTransaction};
+use berth_store::{DbResultExt, Durability, Store};
+use berth_types::{Error, Result};
+use prost::Message;
+use prost_types::Timestamp;
+
+const ROWS: TableDefinition<(&str, &str), &[u8]> = TableDefinition::new("engine_containers");
+const NAMES: TableDefinition<(&str, &str), &str> = TableDefinition::new("engine_names");
+
+/// The names of the engine's tables.
+pub const TABLES: [&str; 2] = ["engine_containers", "engine_names"];
+
+/// What the engine knows of a container. While it has a task, the task tells its state.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct Row {
+    #[prost(string, tag = "1")]
+    pub(crate) name: String,
+    /// As they were asked for, with the name that was chosen.
+    #[prost(message, optional, tag = "2")]
+    pub(crate) options: Option<ContainerOptions>,
+    /// The digest of the image's config.
+    #[prost(string, tag = "3")]
+    pub(crate) image_id: String,
+    /// What runs.
+    #[prost(string, repeated, tag = "4")]
+    pub(crate) command: Vec<String>,
+    /// The signal that asks it to end.
+    #[prost(int32, tag = "5")]
+    pub(crate) stop_signal: i32,
+    /// Its input ends when the first client leaves that is attached to it.
+    #[prost(bool, tag = "6")]
+    pub(crate) stdin_once: bool,
+    /// The image's labels and those that were asked for.
+    #[prost(map = "string, string", tag = "7")]
+    pub(crate) labels: HashMap<String, String>,
+    #[prost(message, optional, tag = "8")]
+    pub(crate) created_at: Option<Timestamp>,
+    /// Of the last run; absent when there was none.
+    #[prost(message, optional, tag = "9")]
+    pub(crate) started_at: Option<Timestamp>,
+    /// Absent while that run goes on.
+    #[prost(message, optional, tag = "10")]
+    pub(crate) finished_at: Option<Timestamp>,
+    #[prost(uint32, tag = "11")]
+    pub(crate) exit_code: u32,
+    #[prost(bool, tag = "12")]
+    pub(crate) oom_killed: bool,
+}
+
+impl Row {
+    /// Whether the container goes when it ends.
+    pub(crate) fn is_temporary(&self) -> bool {
+        self.options.as_ref().is_some_and(|options| options.remove)
+    }
+
+    /// What a change of the container is written with: temporary ones need not survive a crash.
+    pub(crate) fn durability(&self) -> Durability {
+        if self.is_temporary() { Durability::Buffered } else { Durability::Synced }
+    }
+
+    /// Whether a run has begun whose end is not written.
+    pub(crate) fn is_running(&self) -> bool {
+        self.started_at.is_some() && self.finished_at.is_none()
+    }
+}
+
+/// Makes the tables that are not there, so that readers find them.
+pub(crate) async fn create(store: &Store) -> Result<()> {
+    store
+        .write(Durability::Buffered, |transaction| {
+            transaction.open_table(ROWS).db()?;
+            transaction.open_table(NAMES).db()?;
+            Ok(())
+        })
+        .await
+}
+
+/// Deletes the engine's rows about a container in the transaction that deletes the container.
+pub fn companion() -> Companion {
+    Arc::new(|transaction, namespace, id| {
+        let removed = match transaction.open_table(ROWS).db()?.remove((namespace, id)).db()? {
+            Some(row) => decode(id, row.value())?,
+            None => return Ok(()),
+        };
+        transaction.open_table(NAMES).db()?.remove((namespace, removed.name.as_str())).db()?;
+        Ok(())
+    })
+}
+
+/// Writes a new container: its record, its row, and the first of `names` that is free as its name.
+///
+/// # Errors
+/// `AlreadyExists`, in Docker's words, when all names are taken; those of
+/// [`containers::insert`].
+pub(crate) fn insert(
+    transaction: &WriteTransaction,
+    namespace: &str,
+    record: Container,
+    mut row: Row,
+    names: Vec<String>,
+) -> Result<(Container, Row)> {
+    row.name = free_name(transaction, namespace, names)?;
+    if let Some(options) = &mut row.options {
+        options.name.clone_from(&row.name);
+    }
+    let record = containers::insert(transaction, namespace, record)?;
+    row.created_at = record.created_at;
+    let mut table = transaction.open_table(NAMES).db()?;
+    table.insert((namespace, row.name.as_str()), record.id.as_str()).db()?;
+    put(transaction, namespace, &record.id, &row)?;
+    Ok((record, row))
+}
+
+fn free_name(
+    transaction: &WriteTransaction,
+    namespace: &str,
+    names: Vec<String>,
+) -> Result<String> {
+    let table = transaction.open_table(NAMES).db()?;
+    let mut holder = None;
+    for name in names {
+        match table.get((namespace, name.as_str())).db()? {
+            None => return Ok(name),
+            Some(id) => holder = Some((name, id.value().to_owned())),
+        }
+    }
+    let (name, id) = holder.unwrap_or_default();
+    Err(Error::already_exists(format!(
+        "Conflict. The container name \"/{name}\" is already in use by container \"{id}\". You \
+         have to remove (or rename) that container to be able to reuse that name."
+    )))
+}
+
+/// Changes the row of a container, if there is one; returns it as it then is.
+///
+/// # Errors
+/// Those of the database.
+pub(crate) fn change(
+    transaction: &WriteTransaction,
+    namespace: &str,
+    id: &str,
+    change: impl FnOnce(&mut Row),
+) -> Result<Option<Row>> {
+    let row = {
+        let table = transaction.open_table(ROWS).db()?;
+        let found = table.get((namespace, id)).db()?;
+        found.map(|row| decode(id, row.value())).transpose()?
+    };
+    let Some(mut row) = row else { return Ok(None) };
+    change(&mut row);
+    put(transaction, namespace, id, &row)?;
+    Ok(Some(row))
+}
+
+fn put(transaction: &WriteTransaction, namespace: &str, id: &str, row: &Row) -> Result<()> {
+    let encoded = row.encode_to_vec();
+    transaction.open_table(ROWS).db()?.insert((namespace, id), encoded.as_slice()).db()?;
+    Ok(())
+}
+
+/// The row of a container.
+pub(crate) fn get(from: &ReadTransaction, namespace: &str, id: &str) -> Result<Option<Row>> {
+    let table = from.open_table(ROWS).db()?;
+    let row = table.get((namespace, id)).db()?;
+    row.map(|row| decode(id, row.value())).transpose()
+}
+
+/// The id of the container of this name.
+pub(crate) fn named(from: &ReadTransaction, namespace: &str, name: &str) -> Result<Option<String>> {
+    let table = from.open_table(NAMES).db()?;
+    Ok(table.get((namespace, name)).db()?.map(|id| id.value().to_owned()))
+}
+
+/// The rows of a namespace, by id.
+pub(crate) fn list(from: &ReadTransaction, namespace: &str) -> Result<HashMap<String, Row>> {
+    let after = format!("{namespace}\0");
+    let table = from.open_table(ROWS).db()?;
+    let mut rows = HashMap::new();
+    for row in table.range((namespace, "")..(after.as_str(), "")).db()? {
+        let (key, value) = row.db()?;
+        let (_, id) = key.value();
+        rows.insert(id.to_owned(), decode(id, value.value())?);
+    }
+    Ok(rows)
+}
+
+/// All rows, with their namespaces and ids.
+pub(crate) fn all(from: &ReadTransaction) -> Result<Vec<(String, String, Row)>> {
+    let table = from.open_table(ROWS).db()?;
+    let mut rows = Vec::new();
+    for row in table.iter().db()? {
+        let (key, value) = row.db()?;
+        let (namespace, id) = key.value();
+        rows.push((namespace.to_owned(), id.to_owned(), decode(id, value.value())?));
+    }
+    Ok(rows)
+}
+
+fn decode(id: &str, row: &[u8]) -> Result<Row> {
+    Row::decode(row).map_err(|error| {
+        Error::data_loss(format!(
+            "what is kept of container {id} is damaged ({error}): remove it and make it anew"
+        ))
+    })
+}
