@@ -14,11 +14,11 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use berth_sys::cgroup::Cgroup;
+use berth_sys::cgroup::{self, Cgroup};
 use berth_sys::clone;
 use berth_sys::mount::{self, Change, Filesystem, Propagation};
 use berth_sys::namespace::{self, Namespaces};
-use berth_sys::{exec, pidfd, socket};
+use berth_sys::{exec, pidfd};
 use berth_types::spec::Resources;
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::mount::MountAttrFlags;
@@ -90,7 +90,7 @@ impl Place {
             upper: path("upper"),
             work: path("work"),
             root: path("root"),
-            cgroup: PathBuf::from(format!("/berth-floor-{}/one", std::process::id())),
+            cgroup: PathBuf::from(format!("/berth-floor-{}", std::process::id())),
         };
         std::fs::create_dir_all(place.lower.join("proc"))?;
         std::fs::create_dir(&place.root)?;
@@ -110,8 +110,8 @@ impl Place {
     }
 
     fn run(&self, cgroup: &Cgroup) -> Result<()> {
-        let (ours, theirs) = socket::pair()?;
         let target = cgroup.clone_target()?;
+        let doors = if target.is_none() { cgroup.doors()? } else { vec![] };
         let namespaces = Namespaces::PID
             | Namespaces::MOUNT
             | Namespaces::NET
@@ -119,24 +119,22 @@ impl Place {
             | Namespaces::IPC;
         let cgroup_fd = target.as_ref().map(AsFd::as_fd);
         let options = clone::Options { namespaces, cgroup: cgroup_fd, ..Default::default() };
-        let child = clone::spawn(options, || match self.become_true(&theirs) {
+        let child = clone::spawn(options, || match self.become_true(&doors) {
             Ok(never) => match never {},
             Err(error) => {
                 eprintln!("the floor: {error}");
                 1
             }
         })?;
-        if target.is_none() {
-            cgroup.add(child.pid)?;
-        }
-        socket::send(ours.as_fd(), b"go", None)?;
         let status = pidfd::wait(child.pidfd.as_fd())?.context("nobody else waits")?;
         ensure!(status.exit_status() == Some(0), "true ended with {status:?}");
         Ok(())
     }
 
-    /// The child's side. It is in its control group when it hears from the parent.
-    fn become_true(&self, channel: &OwnedFd) -> io::Result<Infallible> {
+    /// The child's side.
+    fn become_true(&self, doors: &[OwnedFd]) -> io::Result<Infallible> {
+        cgroup::enter(doors)?;
+        namespace::unshare(Namespaces::CGROUP)?;
         let private = Change {
             propagation: Some(Propagation::Private),
             recursive: true,
@@ -156,8 +154,6 @@ impl Place {
         mount::attach(root.as_fd(), open(&self.root)?.as_fd())?;
         let proc = Filesystem::open("proc")?.mount(MountAttrFlags::empty())?;
         mount::attach(proc.as_fd(), open(&self.root.join("proc"))?.as_fd())?;
-        socket::receive(channel.as_fd(), &mut [0; 2])?;
-        namespace::unshare(Namespaces::CGROUP)?;
         mount::pivot(root.as_fd())?;
         exec::execve(c"/true", &[c"true".to_owned()], &[])
     }

@@ -37,7 +37,7 @@ const CANDIDATES: [Candidate; 3] = [
         name: "berth",
         programs: &[],
         start: || Ok(Daemon::Containerd(Engine::start_flavor(Flavor::Berth))),
-        tool: Tool::Ctr,
+        tool: Tool::Berth,
     },
     Candidate {
         name: "containerd + runc",

@@ -23,16 +23,22 @@ pub fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
     )?)
 }
 
-/// Sends `message`, with a copy of `fd` if there is one. Never raises `SIGPIPE`.
+/// The most descriptors that go with one message: one for each kind of cgroup there can be, and
+/// more.
+const FDS_MAX: usize = 32;
+
+/// Sends `message` with copies of `fds`. Never raises `SIGPIPE`.
 ///
 /// # Errors
-/// Those of `sendmsg(2)`: `EPIPE` when the peer is gone.
-pub fn send(socket: BorrowedFd<'_>, message: &[u8], fd: Option<BorrowedFd<'_>>) -> io::Result<()> {
-    let fds: Vec<BorrowedFd<'_>> = fd.into_iter().collect();
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+/// Those of `sendmsg(2)`: `EPIPE` when the peer is gone. `E2BIG` for more than 32 descriptors.
+pub fn send(socket: BorrowedFd<'_>, message: &[u8], fds: &[BorrowedFd<'_>]) -> io::Result<()> {
+    if fds.len() > FDS_MAX {
+        return Err(io::Error::from_raw_os_error(libc::E2BIG));
+    }
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(FDS_MAX))];
     let mut control = SendAncillaryBuffer::new(&mut space);
     if !fds.is_empty() {
-        control.push(SendAncillaryMessage::ScmRights(&fds));
+        control.push(SendAncillaryMessage::ScmRights(fds));
     }
     rustix::io::retry_on_intr(|| {
         rustix::net::sendmsg(socket, &[IoSlice::new(message)], &mut control, SendFlags::NOSIGNAL)
@@ -40,13 +46,13 @@ pub fn send(socket: BorrowedFd<'_>, message: &[u8], fd: Option<BorrowedFd<'_>>) 
     Ok(())
 }
 
-/// Receives one message into `buffer`: its length, 0 when the peer is gone, and the descriptor
-/// that came with it, which is close-on-exec.
+/// Receives one message into `buffer`: its length, 0 when the peer is gone, and the descriptors
+/// that came with it, which are close-on-exec.
 ///
 /// # Errors
 /// Those of `recvmsg(2)`; `EMSGSIZE` when the message was longer than `buffer`.
-pub fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<(usize, Option<OwnedFd>)> {
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+pub fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<(usize, Vec<OwnedFd>)> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(FDS_MAX))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let received = rustix::io::retry_on_intr(|| {
         let mut slices = [IoSliceMut::new(buffer)];
@@ -55,11 +61,13 @@ pub fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<(usize, 
     if received.flags.contains(ReturnFlags::TRUNC) {
         return Err(io::Error::from_raw_os_error(libc::EMSGSIZE));
     }
-    let fd = control.drain().find_map(|message| match message {
-        RecvAncillaryMessage::ScmRights(mut fds) => fds.next(),
-        _ => None,
-    });
-    Ok((received.bytes, fd))
+    let mut fds = Vec::new();
+    for message in control.drain() {
+        if let RecvAncillaryMessage::ScmRights(rights) = message {
+            fds.extend(rights);
+        }
+    }
+    Ok((received.bytes, fds))
 }
 
 #[cfg(test)]
@@ -68,15 +76,17 @@ mod tests {
     use std::os::fd::AsFd;
 
     #[test]
-    fn a_descriptor_travels_with_its_message_and_closing_is_an_empty_one() {
+    fn descriptors_travel_with_their_message_and_closing_is_an_empty_one() {
         let (a, b) = pair().unwrap();
         let (reader, writer) = rustix::pipe::pipe().unwrap();
-        send(a.as_fd(), b"take this", Some(writer.as_fd())).unwrap();
+        send(a.as_fd(), b"take these", &[writer.as_fd(); FDS_MAX]).unwrap();
+        let error = send(a.as_fd(), b"too many", &[writer.as_fd(); FDS_MAX + 1]).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(libc::E2BIG));
         drop(writer);
         let mut buffer = [0; 32];
-        let (length, fd) = receive(b.as_fd(), &mut buffer).unwrap();
-        assert_eq!(&buffer[..length], b"take this");
-        rustix::io::write(fd.unwrap(), b"x").unwrap();
+        let (length, fds) = receive(b.as_fd(), &mut buffer).unwrap();
+        assert_eq!((&buffer[..length], fds.len()), (&b"take these"[..], FDS_MAX));
+        rustix::io::write(&fds[FDS_MAX - 1], b"x").unwrap();
         let mut byte = [0; 1];
         assert_eq!(rustix::io::read(&reader, &mut byte).unwrap(), 1);
         drop(a);
@@ -86,7 +96,7 @@ mod tests {
     #[test]
     fn a_message_that_does_not_fit_is_an_error() {
         let (a, b) = pair().unwrap();
-        send(a.as_fd(), b"too long", None).unwrap();
+        send(a.as_fd(), b"too long", &[]).unwrap();
         let error = receive(b.as_fd(), &mut [0; 3]).unwrap_err();
         assert_eq!(error.raw_os_error(), Some(libc::EMSGSIZE));
     }

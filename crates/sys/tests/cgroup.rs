@@ -38,7 +38,9 @@ impl Scratch {
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        self.cgroup.add(child.id() as i32).unwrap();
+        for directory in self.cgroup.directories() {
+            fs::write(directory.join("cgroup.procs"), child.id().to_string()).unwrap();
+        }
         child.stdin.as_mut().unwrap().write_all(b"go\n").unwrap();
         child
     }

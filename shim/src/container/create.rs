@@ -115,17 +115,17 @@ impl Birth<'_> {
             plan.id_maps.write(pid)?;
             newborn.channel.go(Go::Mapped)?;
         }
-        let cgroup = match cgroup {
-            Some(cgroup) => cgroup,
+        let (cgroup, doors) = match cgroup {
+            Some(cgroup) => (cgroup, vec![]),
             None => {
                 let made = Cgroup::create(&plan.cgroup, &plan.resources)?;
-                let cgroup = cgroup.insert(made);
-                cgroup.add(pid)?;
-                cgroup
+                let doors = made.doors()?;
+                (cgroup.insert(made), doors)
             }
         };
         newborn.set_oom_score(plan.program.oom_score_adj)?;
-        newborn.channel.go_in_cgroup(&Place { pid, cgroup: cgroup.directories() })?;
+        let place = Place { pid, cgroup: cgroup.directories() };
+        newborn.channel.go_to_cgroup(&place, &doors)?;
         self.run_hooks(newborn).await?;
         let ready = newborn::in_time(READY, "getting ready", newborn.next()).await?;
         expect(ready, |report| matches!(report, Report::Ready))

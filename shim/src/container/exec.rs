@@ -5,9 +5,9 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::time::Duration;
 
-use berth_sys::clone;
 use berth_sys::namespace::{self, Namespaces};
 use berth_sys::path::Root;
+use berth_sys::{cgroup, clone};
 use berth_types::{Error, Result, ResultExt, spec};
 
 use super::handshake::{self, ChildEnd, Go, Report};
@@ -51,14 +51,15 @@ impl Container {
 
     fn spawn(&self, program: &Program, io: &Io) -> Result<Newborn> {
         let target = self.cgroup.clone_target()?;
+        let doors = if target.is_none() { self.cgroup.doors()? } else { vec![] };
         let (mut shim_end, child_end) = handshake::pair()?;
         let options = clone::Options {
             cgroup: target.as_ref().map(AsFd::as_fd),
             ..clone::Options::default()
         };
         let exec = || {
-            Exec { container: self, program, io, channel: &child_end, shim_end: &mut shim_end }
-                .run()
+            let (channel, shim_end) = (&child_end, &mut shim_end);
+            Exec { container: self, program, io, doors: &doors, channel, shim_end }.run()
         };
         let clone = || clone::spawn(options, exec).context(|| "clone a process");
         let child = match self.plan.namespaces.private().contains(Namespaces::PID) {
@@ -69,10 +70,6 @@ impl Container {
     }
 
     async fn raise(&self, program: &Program, newborn: &mut Newborn) -> Result<()> {
-        let pid = newborn.pid();
-        if self.cgroup.clone_target()?.is_none() {
-            self.cgroup.add(pid)?;
-        }
         newborn.set_oom_score(program.oom_score_adj)?;
         newborn.channel.go(Go::Start)?;
         match newborn::in_time(RUNNING, "starting the program", newborn.next()).await? {
@@ -93,6 +90,8 @@ struct Exec<'a> {
     container: &'a Container,
     program: &'a Program,
     io: &'a Io,
+    /// Of the control group; none when it was born there.
+    doors: &'a [OwnedFd],
     channel: &'a ChildEnd,
     shim_end: &'a mut OwnedFd,
 }
@@ -111,6 +110,9 @@ impl Exec<'_> {
 
     fn steps(&mut self) -> Result<Infallible> {
         handshake::forget(self.shim_end, self.channel)?;
+        cgroup::enter(self.doors)
+            .context(|| "enter the container's control group")
+            .map_err(gone)?;
         last_steps::clear_umask();
         rustix::process::setsid().map_err(std::io::Error::from).context(|| "start a session")?;
         let plan = &self.container.plan;

@@ -5,7 +5,7 @@
 //!          | ------------- clone3 ------------> |
 //!          | --- Mapped ----------------------> |  only with a new userns: its maps are written
 //!          |  makes the cgroup                  |  mounts the root filesystem
-//!          | --- InCgroup(place) -------------> |  awaited before anything that shows the cgroup
+//!          | --- Cgroup(place) ---------------> |  enters it, before anything that shows it
 //!          |                                    |  mounts the rest
 //!          | <-------------------- Mounted ---- |  only with prestart or createRuntime hooks:
 //!          | --- HooksRan --------------------> |  the shim has run them
@@ -17,16 +17,16 @@
 //! ```
 //!
 //! Instead of any of its messages the child may send `Failed`, its last one, and before any of
-//! them `Warning`s. An exec has only `Start`, sent once it is in the cgroup, and the close.
+//! them `Warning`s. An exec has only `Start` and the close.
 //! Each end takes the closing of the other for its death.
 
 use std::ffi::OsStr;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
-use berth_sys::socket;
+use berth_sys::{cgroup, socket};
 use berth_types::{Error, Kind, Result, ResultExt};
 use rustix::io::DupFlags;
 use tokio::io::Interest;
@@ -55,15 +55,15 @@ pub(super) enum Report {
 pub(super) enum Go {
     /// The maps of its userns are written.
     Mapped,
-    /// It is in its cgroup; a [`Place`] comes with it.
-    InCgroup,
+    /// Its cgroup is there; a [`Place`] comes with it.
+    Cgroup,
     /// The hooks that run beside it have run.
     HooksRan,
     /// It is to become the program.
     Start,
 }
 
-/// Where a child is.
+/// Where a child is, once it has entered.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Place {
     /// Its process id, as the shim sees it.
@@ -95,7 +95,7 @@ impl Go {
     fn tag(self) -> u8 {
         match self {
             Self::Mapped => b'm',
-            Self::InCgroup => b'c',
+            Self::Cgroup => b'c',
             Self::HooksRan => b'h',
             Self::Start => b's',
         }
@@ -145,7 +145,7 @@ impl ShimEnd {
                 .await;
             return match received {
                 Ok((0, _)) => Ok(None),
-                Ok((length, fd)) => parse(&buffer[..length], fd).map(Some),
+                Ok((length, fds)) => parse(&buffer[..length], fds).map(Some),
                 // The child died with a message of ours unread. That is told once, and before the
                 // reports that it still sent.
                 Err(error) if error.kind() == io::ErrorKind::ConnectionReset => continue,
@@ -156,26 +156,27 @@ impl ShimEnd {
 
     /// Tells the child to go on. That it is gone is no failure: the next report says so.
     pub(super) fn go(&self, go: Go) -> Result<()> {
-        self.send(&[go.tag()])
+        self.send(&[go.tag()], &[])
     }
 
-    /// Tells the child that it is in its cgroup.
-    pub(super) fn go_in_cgroup(&self, place: &Place) -> Result<()> {
-        self.send(&[&[Go::InCgroup.tag()], &place.encode()[..]].concat())
+    /// Tells the child to enter its cgroup through `doors`; there are none when it was born there.
+    pub(super) fn go_to_cgroup(&self, place: &Place, doors: &[OwnedFd]) -> Result<()> {
+        let doors: Vec<_> = doors.iter().map(AsFd::as_fd).collect();
+        self.send(&[&[Go::Cgroup.tag()], &place.encode()[..]].concat(), &doors)
     }
 
-    fn send(&self, message: &[u8]) -> Result<()> {
+    fn send(&self, message: &[u8], fds: &[BorrowedFd<'_>]) -> Result<()> {
         use io::ErrorKind::{BrokenPipe, ConnectionReset};
-        match socket::send(self.0.as_fd(), message, None) {
+        match socket::send(self.0.as_fd(), message, fds) {
             Err(error) if matches!(error.kind(), BrokenPipe | ConnectionReset) => Ok(()),
             other => other.context(|| "speak to a container's process"),
         }
     }
 }
 
-fn parse(message: &[u8], fd: Option<OwnedFd>) -> Result<Report> {
+fn parse(message: &[u8], mut fds: Vec<OwnedFd>) -> Result<Report> {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    match (message, fd) {
+    match (message, fds.pop()) {
         ([b'M'], _) => Ok(Report::Mounted),
         ([b'R'], _) => Ok(Report::Ready),
         ([b'T'], Some(fd)) => Ok(Report::Terminal(fd)),
@@ -190,18 +191,18 @@ fn parse(message: &[u8], fd: Option<OwnedFd>) -> Result<Report> {
 impl ChildEnd {
     /// Sends `report` to the shim.
     pub(super) fn report(&self, report: &Report) -> Result<()> {
-        let (mut message, fd) = match report {
-            Report::Mounted => (vec![b'M'], None),
-            Report::Ready => (vec![b'R'], None),
-            Report::Terminal(master) => (vec![b'T'], Some(master.as_fd())),
-            Report::Warning(text) => ([b"W", text.as_bytes()].concat(), None),
+        let (mut message, fds) = match report {
+            Report::Mounted => (vec![b'M'], vec![]),
+            Report::Ready => (vec![b'R'], vec![]),
+            Report::Terminal(master) => (vec![b'T'], vec![master.as_fd()]),
+            Report::Warning(text) => ([b"W", text.as_bytes()].concat(), vec![]),
             Report::Failed(error) => {
                 let kind = error.kind().code() as u8;
-                ([b"F", &[kind][..], error.message().as_bytes()].concat(), None)
+                ([b"F", &[kind][..], error.message().as_bytes()].concat(), vec![])
             }
         };
         message.truncate(MESSAGE_MAX);
-        socket::send(self.0.as_fd(), &message, fd).context(|| "report to the shim")
+        socket::send(self.0.as_fd(), &message, &fds).context(|| "report to the shim")
     }
 
     /// Waits until the shim says to go on, which must be `expected`.
@@ -209,20 +210,21 @@ impl ChildEnd {
         self.receive(expected).map(drop)
     }
 
-    /// Waits until the shim says that the caller is in its cgroup.
-    pub(super) fn wait_for_cgroup(&self) -> Result<Place> {
-        let place = self.receive(Go::InCgroup)?;
+    /// Waits until the cgroup is there, and enters it.
+    pub(super) fn enter_cgroup(&self) -> Result<Place> {
+        let (place, doors) = self.receive(Go::Cgroup)?;
+        cgroup::enter(&doors).context(|| "enter the control group")?;
         Place::decode(&place).ok_or_else(|| Error::internal("the shim named no place"))
     }
 
     /// What comes with `expected`.
-    fn receive(&self, expected: Go) -> Result<Vec<u8>> {
+    fn receive(&self, expected: Go) -> Result<(Vec<u8>, Vec<OwnedFd>)> {
         let mut buffer = [0; MESSAGE_MAX];
-        let (length, _) =
+        let (length, fds) =
             socket::receive(self.0.as_fd(), &mut buffer).context(|| "hear from the shim")?;
         match &buffer[..length] {
             [] => Err(Error::cancelled("the shim is gone")),
-            [tag, rest @ ..] if *tag == expected.tag() => Ok(rest.to_vec()),
+            [tag, rest @ ..] if *tag == expected.tag() => Ok((rest.to_vec(), fds)),
             _ => Err(Error::internal("the shim sent a message out of its order")),
         }
     }
@@ -267,8 +269,8 @@ mod tests {
         let (shim, child) = ends();
         for cgroup in [vec![], vec![PathBuf::from("/a"), PathBuf::from("/b c")]] {
             let place = Place { pid: 42, cgroup };
-            shim.go_in_cgroup(&place).unwrap();
-            assert_eq!(child.wait_for_cgroup().unwrap(), place);
+            shim.go_to_cgroup(&place, &[]).unwrap();
+            assert_eq!(child.enter_cgroup().unwrap(), place);
         }
         shim.go(Go::Start).unwrap();
         assert!(child.wait_for(Go::HooksRan).is_err());

@@ -94,12 +94,12 @@ impl Init<'_> {
         Ok(())
     }
 
-    /// Waits until it is in its control group, whose root its cgroupns is to have.
+    /// Enters its control group, whose root its cgroupns is to have.
     fn enter_cgroup(&mut self) -> Result<&Place> {
         let place = match self.place.take() {
             Some(place) => place,
             None => {
-                let place = self.channel.wait_for_cgroup()?;
+                let place = self.channel.enter_cgroup()?;
                 if self.plan.namespaces.new.contains(Namespaces::CGROUP) {
                     namespace::unshare(Namespaces::CGROUP).context(|| "make a cgroup namespace")?;
                 }

@@ -140,10 +140,6 @@ impl Tree {
         )))
     }
 
-    pub(super) fn add(&self, pid: i32) -> Result<()> {
-        self.existing().iter().try_for_each(|directory| move_one(directory, pid))
-    }
-
     pub(super) fn update(&self, resources: &Resources) -> Result<()> {
         settings::check_memory(resources, self.read(Controller::Memory, "memory.usage_in_bytes")?)?;
         if !resources.devices.is_empty() {

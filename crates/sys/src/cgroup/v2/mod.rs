@@ -93,12 +93,6 @@ impl Tree {
         directory.map(OwnedFd::from).context(|| format!("open {}", self.directory.display()))
     }
 
-    pub(super) fn add(&self, pid: i32) -> Result<()> {
-        let file = self.directory.join("cgroup.procs");
-        directory::write(&file, &pid.to_string())
-            .context(|| format!("move process {pid} into {}", file.display()))
-    }
-
     pub(super) fn update(&self, resources: &Resources) -> Result<()> {
         self.check_memory(resources)?;
         if !resources.devices.is_empty() {
