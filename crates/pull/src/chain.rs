@@ -11,6 +11,7 @@ use futures_util::future::{join, join_all};
 use crate::progress::Phase;
 use crate::resolved::{Layer, Resolved};
 use crate::session::Session;
+use crate::settle::sync;
 use crate::stream::Outcome;
 
 /// What the keys of unfinished snapshots begin with.
@@ -87,6 +88,8 @@ impl Session {
         snapshots.prepare(key, "", volatile()).await?;
         let directory = snapshots.changes(key).await?;
         let outcome = self.fetch_and_unpack(layer, directory.clone()).await?;
+        // The last sync finds little left to write, and the disk was busy while others unpacked.
+        sync(directory.clone()).await?;
         Ok((Extract { layer, key: key.to_owned(), directory }, outcome))
     }
 

@@ -18,8 +18,9 @@ use crate::record;
 use crate::resolved::Resolved;
 use crate::session::Session;
 
-/// Layers that are fetched at the same time, over all operations.
-const DOWNLOADS: usize = 3;
+/// The fewest and the most layers that are fetched at the same time, over all operations. In
+/// between it is one for each processor, because a layer is unpacked as it is fetched.
+const DOWNLOADS: (usize, usize) = (3, 8);
 
 /// What collects garbage at once, for when the disk is full.
 pub type Reclaim = Arc<dyn Fn() -> BoxFuture<'static, ()> + Send + Sync>;
@@ -77,7 +78,7 @@ impl Puller {
                 leases: Leases::new(reclaim),
                 blobs: Locks::new(),
                 chains: Locks::new(),
-                downloads: Semaphore::new(DOWNLOADS),
+                downloads: Semaphore::new(processors.clamp(DOWNLOADS.0, DOWNLOADS.1)),
                 unpacks: Semaphore::new(processors),
             }),
         }

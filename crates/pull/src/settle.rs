@@ -96,7 +96,7 @@ impl Session {
 
 /// Puts the filesystem that has `directory` on the disk: for many files that is cheaper than to
 /// sync each.
-async fn sync(directory: PathBuf) -> Result<()> {
+pub(crate) async fn sync(directory: PathBuf) -> Result<()> {
     blocking(move || {
         let what = || format!("sync the filesystem of {}", directory.display());
         let directory = File::open(&directory).context(what)?;

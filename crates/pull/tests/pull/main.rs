@@ -2,11 +2,13 @@
 
 #![allow(clippy::unwrap_used, reason = "a failed step fails the test")]
 
+mod containerd;
 #[allow(dead_code, reason = "shared with the tests of the registry client")]
 #[path = "../../../registry/tests/registry/support/docker.rs"]
 mod docker;
 mod failures;
 mod fixture;
+mod formats;
 #[allow(dead_code, reason = "shared with the tests of the registry client")]
 #[path = "../../../registry/tests/registry/support/hostile.rs"]
 mod hostile;
@@ -15,3 +17,4 @@ mod imports;
 mod layers;
 mod pulls;
 mod resumes;
+mod served;

@@ -1,42 +1,14 @@
 //! Interrupted pulls: what was fetched is not fetched again.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use berth_types::image::media_type;
 use berth_types::{Digest, Kind};
 
 use crate::fixture::{Fixture, NAMESPACE};
-use crate::hostile::{Reply, Request, Server, Then};
-use crate::image::{TestImage, layered};
-
-/// The parts of an image by the ends of their paths.
-fn parts(image: &TestImage) -> HashMap<String, Vec<u8>> {
-    let blobs = image.layers.iter().map(|layer| layer.blob.clone()).chain([image.config.clone()]);
-    let blobs = blobs.map(|blob| (format!("blobs/{}", Digest::of(&blob)), blob));
-    let manifest = format!("manifests/{}", image.descriptor().digest);
-    let named = [manifest, "manifests/v1".to_owned()].map(|name| (name, image.manifest.clone()));
-    blobs.chain(named).collect()
-}
-
-fn answer(parts: &HashMap<String, Vec<u8>>, request: &Request) -> Reply {
-    let rest = request.path.strip_prefix("/v2/a/").unwrap_or_default();
-    let Some(bytes) = parts.get(rest) else { return Reply::new(404, &[], b"") };
-    let kind = ("content-type", media_type::OCI_MANIFEST);
-    match request.range_start() {
-        Some(start) => {
-            let range = format!("bytes {start}-{}/{}", bytes.len() - 1, bytes.len());
-            Reply::new(206, &[kind, ("content-range", &range)], &bytes[start..])
-        }
-        None => {
-            let digest = Digest::of(bytes).to_string();
-            let length = bytes.len().to_string();
-            let headers = [kind, ("docker-content-digest", &digest), ("content-length", &length)];
-            Reply::new(200, &headers, if request.method == "HEAD" { b"" } else { bytes })
-        }
-    }
-}
+use crate::hostile::{Reply, Server, Then};
+use crate::image::layered;
+use crate::served::{answer, parts};
 
 #[tokio::test]
 async fn a_second_pull_fetches_only_what_is_missing() {
