@@ -55,7 +55,10 @@ fn gather(bench: &Bench, peer: &mut Peer) -> Result<Crowd> {
     // Docker ends its containers with its daemon.
     if let Some(engine) = peer.restartable() {
         engine.stop_daemon(Signal::SIGTERM);
-        crowd.restart.add(time(|| Ok(engine.start_daemon()))?);
+        crowd.restart.add(time(|| {
+            engine.start_daemon();
+            Ok(())
+        })?);
     }
     names.iter().try_for_each(|name| peer.remove(name))?;
     Ok(crowd)

@@ -111,7 +111,7 @@ impl Place {
 
     fn run(&self, cgroup: &Cgroup) -> Result<()> {
         let target = cgroup.clone_target()?;
-        let doors = if target.is_none() { cgroup.doors()? } else { vec![] };
+        let doors = cgroup.doors()?;
         let namespaces = Namespaces::PID
             | Namespaces::MOUNT
             | Namespaces::NET

@@ -115,17 +115,13 @@ impl Birth<'_> {
             plan.id_maps.write(pid)?;
             newborn.channel.go(Go::Mapped)?;
         }
-        let (cgroup, doors) = match cgroup {
-            Some(cgroup) => (cgroup, vec![]),
-            None => {
-                let made = Cgroup::create(&plan.cgroup, &plan.resources)?;
-                let doors = made.doors()?;
-                (cgroup.insert(made), doors)
-            }
+        let cgroup = match cgroup {
+            Some(cgroup) => cgroup,
+            None => cgroup.insert(Cgroup::create(&plan.cgroup, &plan.resources)?),
         };
         newborn.set_oom_score(plan.program.oom_score_adj)?;
         let place = Place { pid, cgroup: cgroup.directories() };
-        newborn.channel.go_to_cgroup(&place, &doors)?;
+        newborn.channel.go_to_cgroup(&place, &cgroup.doors()?)?;
         self.run_hooks(newborn).await?;
         let ready = newborn::in_time(READY, "getting ready", newborn.next()).await?;
         expect(ready, |report| matches!(report, Report::Ready))

@@ -51,7 +51,7 @@ impl Container {
 
     fn spawn(&self, program: &Program, io: &Io) -> Result<Newborn> {
         let target = self.cgroup.clone_target()?;
-        let doors = if target.is_none() { self.cgroup.doors()? } else { vec![] };
+        let doors = self.cgroup.doors()?;
         let (mut shim_end, child_end) = handshake::pair()?;
         let options = clone::Options {
             cgroup: target.as_ref().map(AsFd::as_fd),

@@ -32,13 +32,12 @@ mod stats;
 mod v1;
 mod v2;
 
-use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use berth_types::spec::Resources;
-use berth_types::{Error, Result, ResultExt};
+use berth_types::{Error, Result};
 
 pub use controller::Controller;
 pub use hierarchy::{Hierarchies, Version};
@@ -49,8 +48,8 @@ use path::CgroupPath;
 
 /// Moves the calling process, which must have one thread, into the cgroup of `doors`.
 ///
-/// A thread that moves itself takes none of the locks that moving a whole process takes. On v1
-/// those wait for an RCU grace period, which is some milliseconds on a busy machine.
+/// A thread that moves itself takes none of the locks that moving a process takes: those wait for
+/// an RCU grace period, which is some milliseconds on a busy machine.
 ///
 /// # Errors
 /// What the kernel refuses the move with, such as `ENODEV` when the cgroup is gone.
@@ -121,19 +120,13 @@ impl Cgroup {
         }
     }
 
-    /// Opens the files through which a process [`enter`]s. Whoever holds them may enter: the
-    /// kernel judges by who opened them.
+    /// Opens the files through which a child [`enter`]s on v1; none on v2, where it is born
+    /// inside. Whoever holds them may enter: the kernel judges by who opened them.
     pub fn doors(&self) -> Result<Vec<OwnedFd>> {
-        let name = match &self.tree {
-            Tree::V1(_) => "tasks",
-            Tree::V2(_) => "cgroup.procs",
-        };
-        let open = |directory: PathBuf| {
-            let path = directory.join(name);
-            let file = fs::OpenOptions::new().write(true).open(&path);
-            file.map(OwnedFd::from).context(|| format!("open {}", path.display()))
-        };
-        self.directories().into_iter().map(open).collect()
+        match &self.tree {
+            Tree::V1(tree) => tree.doors(),
+            Tree::V2(_) => Ok(Vec::new()),
+        }
     }
 
     /// Applies what `resources` has to the running cgroup and leaves the rest. Device rules, if

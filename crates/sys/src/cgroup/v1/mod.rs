@@ -7,7 +7,7 @@ mod settings;
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::ErrorKind;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -138,6 +138,16 @@ impl Tree {
             "move processes into {}: they fork faster than they can be moved",
             directory.display()
         )))
+    }
+
+    /// By thread, not by process: see [`enter`](super::enter).
+    pub(super) fn doors(&self) -> Result<Vec<OwnedFd>> {
+        let open = |directory: PathBuf| {
+            let path = directory.join("tasks");
+            let file = fs::OpenOptions::new().write(true).open(&path);
+            file.map(OwnedFd::from).context(|| format!("open {}", path.display()))
+        };
+        self.existing().into_iter().map(open).collect()
     }
 
     pub(super) fn update(&self, resources: &Resources) -> Result<()> {
