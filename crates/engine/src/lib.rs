@@ -41,7 +41,7 @@ use tokio_util::task::TaskTracker;
 
 pub use containers::{Attached, Containers, Entries, Requests, Responses};
 pub use images::Images;
-pub use rows::{TABLES, companion};
+pub use rows::companion;
 
 /// The snapshotter of the engine's containers and images.
 const SNAPSHOTTER: &str = "overlayfs";

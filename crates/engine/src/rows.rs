@@ -20,9 +20,6 @@ use prost_types::Timestamp;
 const ROWS: TableDefinition<(&str, &str), &[u8]> = TableDefinition::new("engine_containers");
 const NAMES: TableDefinition<(&str, &str), &str> = TableDefinition::new("engine_names");
 
-/// The names of the engine's tables.
-pub const TABLES: [&str; 2] = ["engine_containers", "engine_names"];
-
 /// What the engine knows of a container. While it has a task, the task tells its state.
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct Row {
@@ -215,4 +212,106 @@ fn decode(id: &str, row: &[u8]) -> Result<Row> {
             "what is kept of container {id} is damaged ({error}): remove it and make it anew"
         ))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use berth_content::ContentStore;
+    use berth_metadata::{Metadata, Scope, schema};
+    use berth_proto::containerd::services::containers::v1::container::Runtime;
+    use berth_snapshotter::{CommitOptions, Overlay, PrepareOptions, Snapshotter};
+    use berth_store::redb::TableHandle;
+    use berth_types::Kind;
+    use prost_types::Any;
+
+    use super::*;
+
+    struct Fixture {
+        store: Store,
+        scope: Scope,
+        overlay: Arc<Overlay>,
+        _directory: tempfile::TempDir,
+    }
+
+    async fn fixture() -> Fixture {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(&directory.path().join("berth.db")).unwrap();
+        let content = ContentStore::open(directory.path()).unwrap();
+        let overlay =
+            Arc::new(Overlay::open(&directory.path().join("overlay"), store.clone()).unwrap());
+        let snapshotters: Vec<Arc<dyn Snapshotter>> = vec![overlay.clone()];
+        let metadata =
+            Metadata::open(store.clone(), content, snapshotters, Some(companion())).await.unwrap();
+        create(&store).await.unwrap();
+        let scope = metadata.scope("default", None).unwrap();
+        Fixture { store, scope, overlay, _directory: directory }
+    }
+
+    impl Fixture {
+        async fn insert(&self, id: &str, names: &[&str]) -> Result<Row> {
+            let record = Container {
+                id: id.to_owned(),
+                runtime: Some(Runtime { name: "r".into(), options: None }),
+                spec: Some(Any::default()),
+                ..Default::default()
+            };
+            let names = names.iter().map(|name| (*name).to_owned()).collect();
+            let row = Row { options: Some(ContainerOptions::default()), ..Default::default() };
+            let write = self.store.write(Durability::Buffered, move |transaction| {
+                insert(transaction, "default", record, row, names)
+            });
+            write.await.map(|(_, row)| row)
+        }
+
+        fn named(&self, name: &str) -> Option<String> {
+            self.store.read(|rows| named(rows, "default", name)).unwrap()
+        }
+    }
+
+    #[tokio::test]
+    async fn the_drawing_shows_every_table() {
+        let fixture = fixture().await;
+        let (store, overlay) = (&fixture.store, &fixture.overlay);
+        overlay.prepare("a/b", "", PrepareOptions::default()).await.unwrap();
+        overlay.commit("a/c", "a/b", CommitOptions::default()).await.unwrap();
+        overlay.view("a/d", "a/c", PrepareOptions::default()).await.unwrap();
+        let tables: Vec<String> = store
+            .read(|transaction| {
+                Ok(transaction.list_tables().db()?.map(|table| table.name().to_owned()).collect())
+            })
+            .unwrap();
+        let drawn: Vec<&str> = schema::DRAWING
+            .lines()
+            .filter(|line| line.starts_with(['├', '└']))
+            .filter_map(|line| line.trim_start_matches(['├', '└', '─', ' ']).split(' ').next())
+            .collect();
+        for table in &tables {
+            assert!(drawn.contains(&table.as_str()), "table {table} is not in the drawing");
+        }
+        assert_eq!(tables.len(), drawn.len(), "the drawing has a table that is not there");
+    }
+
+    #[tokio::test]
+    async fn the_first_free_name_is_given_and_a_taken_one_refused() {
+        let fixture = fixture().await;
+        assert_eq!(fixture.insert("a", &["x"]).await.unwrap().name, "x");
+        let second = fixture.insert("b", &["x", "y"]).await.unwrap();
+        assert_eq!((second.name.as_str(), second.options.unwrap().name.as_str()), ("y", "y"));
+        let error = fixture.insert("c", &["y"]).await.unwrap_err();
+        assert_eq!(error.kind(), Kind::AlreadyExists);
+        let words = "Conflict. The container name \"/y\" is already in use by container \"b\".";
+        assert!(error.message().starts_with(words), "{error}");
+        assert_eq!(fixture.scope.containers().get("c").unwrap_err().kind(), Kind::NotFound);
+    }
+
+    #[tokio::test]
+    async fn rows_go_with_the_record_whoever_deletes_it() {
+        let fixture = fixture().await;
+        fixture.insert("a", &["x"]).await.unwrap();
+        assert_eq!(fixture.named("x").as_deref(), Some("a"));
+        fixture.scope.containers().delete("a").await.unwrap();
+        assert_eq!(fixture.named("x"), None);
+        assert_eq!(fixture.store.read(|rows| get(rows, "default", "a")).unwrap(), None);
+        fixture.insert("b", &["x"]).await.unwrap();
+    }
 }
