@@ -174,8 +174,9 @@ fn row(spec: &Spec, options: ContainerOptions, image: &Obtained, purpose: Purpos
         image_id: image.resolved.config.digest.to_string(),
         command: spec.process.as_ref().map(|process| process.args.clone()).unwrap_or_default(),
         stop_signal: stop_signal(config)?,
-        // As Docker: who is attached from the start, or may be later, is the one who types.
-        stdin_once: purpose != Purpose::Start,
+        // As Docker: who is attached from the start, or may be later, is the one who types. At a
+        // terminal somebody else may take over.
+        stdin_once: purpose != Purpose::Start && !options.tty,
         labels,
         started_at: (purpose != Purpose::Later).then(|| SystemTime::now().into()),
         options: Some(options),
