@@ -1,7 +1,7 @@
 //! Stores on a scratch directory, and a puller over them.
 
 use std::io::Cursor;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,6 +22,7 @@ pub(crate) struct Fixture {
     pub(crate) metadata: Metadata,
     pub(crate) content: ContentStore,
     pub(crate) puller: Puller,
+    path: PathBuf,
     root: Option<TempDir>,
 }
 
@@ -49,7 +50,12 @@ impl Fixture {
         });
         let puller = Puller::new(metadata.clone(), client, reclaim);
         puller.recover().await.unwrap();
-        Self { metadata, content, puller, root: None }
+        Self { metadata, content, puller, path: root.to_owned(), root: None }
+    }
+
+    #[allow(dead_code, reason = "not every test that shares this looks there")]
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
     }
 
     pub(crate) async fn pull(&self, reference: &str) -> Result<Image> {

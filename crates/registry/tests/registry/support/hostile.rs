@@ -119,6 +119,8 @@ async fn answer(
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         match stream.read_u8().await {
+            // A record of TLS, which clients try first.
+            Ok(0x16) if head.is_empty() => return,
             Ok(byte) => head.push(byte),
             Err(_) => return,
         }

@@ -1,0 +1,65 @@
+//! What must hold in the stores at any time.
+
+use std::collections::BTreeSet;
+use std::fs;
+
+use berth_pull::read;
+use berth_snapshotter::Kind;
+use berth_types::Digest;
+use berth_types::image::Descriptor;
+
+use crate::fixture::{Fixture, NAMESPACE, SNAPSHOTTER};
+
+/// Asserts that the stores contradict neither themselves nor each other. True when the image is
+/// there.
+pub(crate) async fn is_whole(fixture: &Fixture) -> bool {
+    for digest in blobs(fixture) {
+        fixture.content.verify(&digest).unwrap();
+    }
+    let scope = fixture.scope(NAMESPACE);
+    for info in scope.content().list(&[]).unwrap() {
+        let blob = fixture.content.info(&info.digest.parse().unwrap()).unwrap();
+        assert_eq!(blob.size, info.size as u64);
+    }
+    snapshots_are_whole(fixture).await;
+    let images = scope.images().list(&[]).unwrap();
+    for image in &images {
+        let target = image.target.clone().unwrap();
+        let target =
+            Descriptor::new(target.media_type, target.digest.parse().unwrap(), target.size as u64);
+        let image = read(&scope, &target, &"linux/amd64".parse().unwrap()).await.unwrap();
+        for layer in &image.layers {
+            assert!(scope.content().info(&layer.blob.digest).is_ok());
+            let snapshots = scope.snapshots(SNAPSHOTTER).unwrap();
+            let snapshot = snapshots.stat(layer.chain_id.as_str()).await.unwrap();
+            assert_eq!(snapshot.kind, Kind::Committed);
+        }
+    }
+    !images.is_empty()
+}
+
+async fn snapshots_are_whole(fixture: &Fixture) {
+    let scope = fixture.scope(NAMESPACE);
+    let snapshots = fixture.snapshots().await;
+    for info in &snapshots {
+        assert_eq!(info.kind, Kind::Committed, "{} is unfinished", info.key);
+        for directory in scope.snapshots(SNAPSHOTTER).unwrap().layers(&info.key).await.unwrap() {
+            assert!(directory.is_dir(), "{}", directory.display());
+        }
+    }
+    let directories = fs::read_dir(fixture.path().join("snapshots")).unwrap().count();
+    assert_eq!(directories, snapshots.len(), "a directory for each snapshot");
+}
+
+/// The blobs that are there.
+pub(crate) fn blobs(fixture: &Fixture) -> BTreeSet<Digest> {
+    let mut blobs = BTreeSet::new();
+    fixture
+        .content
+        .walk(|info| {
+            blobs.insert(info.digest);
+            Ok(())
+        })
+        .unwrap();
+    blobs
+}
