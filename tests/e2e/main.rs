@@ -1,5 +1,8 @@
 //! End-to-end tests: real daemons, clients, registries and images. One module for each area.
 
+mod cli_containers;
+mod cli_images;
+mod cli_run;
 mod ctr_events;
 mod ctr_images;
 mod ctr_run;

@@ -13,8 +13,10 @@ mod image;
 pub mod leaks;
 mod process;
 mod registry;
+mod terminal;
 
 pub use engine::{Engine, Flavor};
 pub use image::{Image, Layer};
 pub use process::{Finished, Running, wait_until};
 pub use registry::Registry;
+pub use terminal::Terminal;

@@ -30,7 +30,7 @@ impl Engine {
         let run = live.run();
         let at = exit.exited_at.or_else(|| Some(SystemTime::now().into()));
         let mut exited = Exited { code: exit.exit_status, at, oom_killed: false };
-        let noted = self.note(namespace, &exit.container_id, exited.clone()).await;
+        let noted = self.note(namespace, &exit.container_id, exited).await;
         if let Ok(Some((_, row))) = &noted {
             exited.oom_killed = row.oom_killed;
         }

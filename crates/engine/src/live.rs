@@ -87,13 +87,13 @@ impl Run {
     /// Tells how the run ended; the first to say so is believed.
     pub(crate) fn end(&self, exited: Exited) {
         self.exit
-            .send_if_modified(|known| known.is_none() && known.replace(exited.clone()).is_none());
+            .send_if_modified(|known| known.is_none() && known.replace(exited).is_none());
     }
 
     /// Waits for the end.
     pub(crate) async fn ended(&self) -> Exited {
         let mut exit = self.exit.subscribe();
-        let known = exit.wait_for(Option::is_some).await.ok().and_then(|known| known.clone());
+        let known = exit.wait_for(Option::is_some).await.ok().and_then(|known| *known);
         // The sender lives as long as `self`, so that there is an exit.
         known.unwrap_or_default()
     }

@@ -154,7 +154,7 @@ mod tests {
         let mut memory = Memory::default();
         let (arm, amd) = (memory.image("arm64"), memory.image("amd64"));
         let inner = memory.index(&[arm.clone(), amd.clone()]);
-        let outer = memory.index(&[inner.clone()]);
+        let outer = memory.index(std::slice::from_ref(&inner));
         let choice = choose(&memory, &outer, &platform("linux/amd64")).await.unwrap();
         assert_eq!(choice.image.manifest, amd);
         let way: Vec<_> = choice.way.iter().map(|step| (&step.index, &*step.entries)).collect();

@@ -79,7 +79,7 @@ impl Entries {
 fn to_wire(entry: Entry) -> LogEntry {
     LogEntry {
         stderr: entry.stream == Stream::Stderr,
-        line: entry.log.into_bytes().into(),
+        line: entry.log.into_bytes(),
         at: Some(entry.time.into()),
     }
 }

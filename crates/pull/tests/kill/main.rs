@@ -4,7 +4,7 @@
 //! The points are system calls: strace kills the process as one of its threads enters the n-th of
 //! a kind. Run with `--victim` this program is that process.
 
-#![allow(clippy::unwrap_used, reason = "a failed step fails the test")]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a failed step fails the test")]
 
 #[allow(dead_code, reason = "shared with the other tests")]
 #[path = "../../../registry/tests/registry/support/docker.rs"]

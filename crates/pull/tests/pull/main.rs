@@ -1,6 +1,6 @@
 //! Pulls from a real registry into real stores.
 
-#![allow(clippy::unwrap_used, reason = "a failed step fails the test")]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a failed step fails the test")]
 
 mod containerd;
 #[allow(dead_code, reason = "shared with the tests of the registry client")]

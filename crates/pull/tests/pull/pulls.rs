@@ -141,7 +141,8 @@ async fn progress_is_told_for_each_layer() {
     let image = layered();
     let reference = image.push(&registry, "a").await;
     let fixture = Fixture::new().await;
-    let seen: Arc<Mutex<BTreeMap<Digest, Vec<(Phase, u64)>>>> = Arc::default();
+    type Told = BTreeMap<Digest, Vec<(Phase, u64)>>;
+    let seen: Arc<Mutex<Told>> = Arc::default();
     let listener = seen.clone();
     let progress = Progress::new(move |told| {
         let mut seen = listener.lock().unwrap();

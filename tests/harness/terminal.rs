@@ -1,0 +1,78 @@
+//! A command on a terminal that a test types at.
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use nix::pty::{Winsize, openpty};
+
+use crate::process::wait_until;
+
+/// A command whose standard streams are a terminal of 33 rows and 99 columns.
+pub struct Terminal {
+    child: Child,
+    keys: File,
+    shown: Arc<Mutex<Vec<u8>>>,
+}
+
+impl Terminal {
+    /// Starts `command`.
+    pub fn start(mut command: Command) -> Self {
+        let size = Winsize { ws_row: 33, ws_col: 99, ws_xpixel: 0, ws_ypixel: 0 };
+        let pty = openpty(Some(&size), None).expect("a terminal");
+        let end = || Stdio::from(pty.slave.try_clone().expect("share the terminal"));
+        command.stdin(end()).stdout(end()).stderr(end());
+        let line = format!("{command:?}");
+        let child = command.spawn().unwrap_or_else(|error| panic!("{line}: {error}"));
+        // The command keeps copies until it is dropped: the terminal would never end.
+        drop(command);
+        drop(pty.slave);
+        let keys = File::from(pty.master);
+        let mut screen = keys.try_clone().expect("share the terminal");
+        let shown = Arc::<Mutex<Vec<u8>>>::default();
+        let copy = shown.clone();
+        std::thread::spawn(move || {
+            let mut chunk = [0; 4096];
+            // It ends with EIO when the last program has left the terminal.
+            while let Ok(length @ 1..) = screen.read(&mut chunk) {
+                let mut shown = copy.lock().unwrap_or_else(PoisonError::into_inner);
+                shown.extend_from_slice(&chunk[..length]);
+            }
+        });
+        Self { child, keys, shown }
+    }
+
+    /// What was shown so far.
+    pub fn shown(&self) -> String {
+        let shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
+        String::from_utf8_lossy(&shown).into_owned()
+    }
+
+    /// Waits until `text` is shown.
+    pub fn shows(&self, text: &str) {
+        wait_until(&format!("{text:?} on the terminal"), || self.shown().contains(text));
+    }
+
+    /// Presses keys.
+    pub fn types(&mut self, keys: &[u8]) {
+        self.keys.write_all(keys).expect("type");
+    }
+
+    /// Waits for the end of the command and answers its exit status.
+    pub fn ends(&mut self) -> i32 {
+        let mut status = None;
+        wait_until("the command on the terminal to end", || {
+            status = self.child.try_wait().expect("look at a child");
+            status.is_some()
+        });
+        status.and_then(|status| status.code()).unwrap_or(-1)
+    }
+}
+
+impl Drop for Terminal {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
