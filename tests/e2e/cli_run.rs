@@ -268,6 +268,9 @@ fn cli_a_terminal_is_real() {
     terminal.types(b"\x03");
     terminal.types(b"echo go''es on\n");
     terminal.shows("goes on");
+    terminal.resize(20, 70);
+    terminal.types(b"until stty size | grep '20 70'; do sleep 0.1; done\n");
+    terminal.shows("\n20 70\r\n");
     terminal.types(b"exit 5\n");
     assert_eq!(terminal.ends(), 5);
 }

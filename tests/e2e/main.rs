@@ -1,5 +1,7 @@
 //! End-to-end tests: real daemons, clients, registries and images. One module for each area.
 
+#![allow(clippy::unwrap_used, reason = "a failed step fails the test")]
+
 mod cli_containers;
 mod cli_images;
 mod cli_run;

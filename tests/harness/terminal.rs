@@ -9,7 +9,8 @@ use nix::pty::{Winsize, openpty};
 
 use crate::process::wait_until;
 
-/// A command whose standard streams are a terminal of 33 rows and 99 columns.
+/// A command in a session of its own, whose standard streams are its controlling terminal of 33
+/// rows and 99 columns.
 pub struct Terminal {
     child: Child,
     keys: File,
@@ -17,16 +18,18 @@ pub struct Terminal {
 }
 
 impl Terminal {
-    /// Starts `command`.
-    pub fn start(mut command: Command) -> Self {
+    /// Starts `command`, through setsid(1) for the session and the controlling terminal.
+    pub fn start(command: Command) -> Self {
+        let line = format!("{command:?}");
+        let mut session = Command::new("setsid");
+        session.args(["--ctty", "--wait"]).arg(command.get_program()).args(command.get_args());
         let size = Winsize { ws_row: 33, ws_col: 99, ws_xpixel: 0, ws_ypixel: 0 };
         let pty = openpty(Some(&size), None).expect("a terminal");
         let end = || Stdio::from(pty.slave.try_clone().expect("share the terminal"));
-        command.stdin(end()).stdout(end()).stderr(end());
-        let line = format!("{command:?}");
-        let child = command.spawn().unwrap_or_else(|error| panic!("{line}: {error}"));
+        session.stdin(end()).stdout(end()).stderr(end());
+        let child = session.spawn().unwrap_or_else(|error| panic!("{line}: {error}"));
         // The command keeps copies until it is dropped: the terminal would never end.
-        drop(command);
+        drop(session);
         drop(pty.slave);
         let keys = File::from(pty.master);
         let mut screen = keys.try_clone().expect("share the terminal");
@@ -57,6 +60,13 @@ impl Terminal {
     /// Presses keys.
     pub fn types(&mut self, keys: &[u8]) {
         self.keys.write_all(keys).expect("type");
+    }
+
+    /// Makes the window another size: the kernel tells the foreground processes.
+    pub fn resize(&self, rows: u16, columns: u16) {
+        let size =
+            rustix::termios::Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
+        rustix::termios::tcsetwinsize(&self.keys, size).expect("resize the terminal");
     }
 
     /// Waits for the end of the command and answers its exit status.

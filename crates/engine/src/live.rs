@@ -86,8 +86,7 @@ impl Default for Run {
 impl Run {
     /// Tells how the run ended; the first to say so is believed.
     pub(crate) fn end(&self, exited: Exited) {
-        self.exit
-            .send_if_modified(|known| known.is_none() && known.replace(exited).is_none());
+        self.exit.send_if_modified(|known| known.is_none() && known.replace(exited).is_none());
     }
 
     /// Waits for the end.
