@@ -1,8 +1,9 @@
-//! Many idle containers: memory of daemon and shims, listing, and a restart of the daemon.
+//! Many idle containers: memory of daemon and shims, listing, and a killed daemon's return.
 
 use std::fs;
 
 use anyhow::{Context, Result};
+use berth_tests::Engine;
 use nix::sys::signal::Signal;
 
 use crate::Bench;
@@ -10,58 +11,70 @@ use crate::peer::Peer;
 use crate::samples::{Samples, time};
 use crate::table::{Better, Table};
 
-/// How often the containers are listed.
+/// How often a large crowd is listed.
 const LISTINGS: usize = 10;
 
-/// What one engine has to show.
-#[derive(Default)]
-struct Crowd {
-    idle: Samples,
-    each: Samples,
-    shims: Samples,
-    list: Samples,
-    restart: Samples,
-}
+/// How often its daemon is killed.
+const RESTARTS: usize = 5;
 
-/// One engine after the other, each with a crowd of its own.
-pub(crate) fn measure(bench: &Bench, peers: &mut [Peer], table: &mut Table) -> Result<()> {
-    let crowds = peers.iter_mut().map(|peer| gather(bench, peer)).collect::<Result<Vec<_>>>()?;
+/// The memory of a crowd that fits on any machine, one engine after the other.
+pub(crate) fn measure_memory(bench: &Bench, peers: &mut [Peer], table: &mut Table) -> Result<()> {
     let count = bench.arguments.containers;
-    let mut row = |name: &str, unit, select: fn(&Crowd) -> &Samples| {
-        let figures: Vec<_> = crowds.iter().map(|crowd| select(crowd).clone()).collect();
-        table.add(name, unit, Better::Less, &figures, None);
-    };
-    row("daemon without containers, RSS", "MiB", |crowd| &crowd.idle);
-    row(&format!("daemon, for each of {count} containers, RSS"), "KiB", |crowd| &crowd.each);
-    row(&format!("a shim of {count}, PSS"), "KiB", |crowd| &crowd.shims);
-    row(&format!("`ps` of {count}"), "ms", |crowd| &crowd.list);
-    row(&format!("daemon ready again, {count} containers"), "ms", |crowd| &crowd.restart);
+    let (mut alone, mut each, mut shims) = (Vec::new(), Vec::new(), Vec::new());
+    for peer in peers {
+        let before = daemon_rss(peer)?;
+        let names = start(bench, peer, count)?;
+        alone.push(Samples::from_iter([before / 1024.0]));
+        each.push(Samples::from_iter([(daemon_rss(peer)? - before) / count as f64]));
+        let pss = peer.shim_pids().into_iter().map(|pid| rollup(pid, "Pss:"));
+        shims.push(pss.collect::<Result<_>>()?);
+        remove(peer, &names)?;
+    }
+    let name = format!("daemon, for each of {count} containers, RSS");
+    table.add("daemon without containers, RSS", "MiB", Better::Less, &alone, None);
+    table.add(&name, "KiB", Better::Less, &each, None);
+    table.add(&format!("a shim of {count}, PSS"), "KiB", Better::Less, &shims, None);
     Ok(())
 }
 
-fn gather(bench: &Bench, peer: &mut Peer) -> Result<Crowd> {
-    let mut crowd = Crowd::default();
-    let names: Vec<_> = (0..bench.arguments.containers).map(|n| format!("crowd-{n}")).collect();
-    let idle = daemon_rss(peer)?;
-    crowd.idle.add(idle / 1024.0);
+/// What a large crowd holds up, of the engines whose containers outlive their daemon: Docker ends
+/// its own.
+pub(crate) fn measure_many(bench: &Bench, peers: &mut [Peer], table: &mut Table) -> Result<()> {
+    let count = bench.arguments.many;
+    let mut lists = vec![Samples::default(); peers.len()];
+    let mut returns = lists.clone();
+    for (index, peer) in peers.iter_mut().enumerate() {
+        if peer.restartable().is_none() {
+            continue;
+        }
+        let names = start(bench, peer, count)?;
+        for _ in 0..LISTINGS {
+            lists[index].add(time(|| peer.list())?);
+        }
+        for _ in 0..RESTARTS {
+            peer.restartable().map(|engine| engine.stop_daemon(Signal::SIGKILL));
+            returns[index].add(time(|| {
+                peer.restartable().map(Engine::start_daemon);
+                peer.list()
+            })?);
+        }
+        remove(peer, &names)?;
+    }
+    table.add(&format!("`ps` of {count}"), "ms", Better::Less, &lists, None);
+    let name = format!("from `kill -9` of the daemon to a `ps` of {count}");
+    table.add(&name, "ms", Better::Less, &returns, None);
+    Ok(())
+}
+
+fn start(bench: &Bench, peer: &Peer, count: usize) -> Result<Vec<String>> {
+    let name = |number| format!("crowd-{number}");
+    let names: Vec<_> = (0..count).map(name).collect();
     names.iter().try_for_each(|name| peer.start(&bench.image, name))?;
-    crowd.each.add((daemon_rss(peer)? - idle) / names.len() as f64);
-    for pid in peer.shim_pids() {
-        crowd.shims.add(rollup(pid, "Pss:")?);
-    }
-    for _ in 0..LISTINGS {
-        crowd.list.add(time(|| peer.list())?);
-    }
-    // Docker ends its containers with its daemon.
-    if let Some(engine) = peer.restartable() {
-        engine.stop_daemon(Signal::SIGTERM);
-        crowd.restart.add(time(|| {
-            engine.start_daemon();
-            Ok(())
-        })?);
-    }
-    names.iter().try_for_each(|name| peer.remove(name))?;
-    Ok(crowd)
+    Ok(names)
+}
+
+fn remove(peer: &Peer, names: &[String]) -> Result<()> {
+    names.iter().try_for_each(|name| peer.remove(name))
 }
 
 /// In KiB.

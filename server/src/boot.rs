@@ -14,7 +14,6 @@ use berth_engine::{Engine, Parts, companion};
 use berth_events::Exchange;
 use berth_metadata::Metadata;
 use berth_pull::{Puller, Reclaim};
-use berth_registry::{Client, Credentials, HostConfig, Patience};
 use berth_snapshotter::Overlay;
 use berth_store::Store;
 use berth_tasks::{Tasks, find_own_shim};
@@ -22,10 +21,11 @@ use berth_types::{Error, Result};
 
 use crate::api::{self, Backend};
 use crate::collect::Collector;
-use crate::config::{Config, Grpc, Registry};
+use crate::config::{Config, Grpc};
 use crate::embedded;
 use crate::listen::listen_on;
 use crate::operations::Operations;
+use crate::registries;
 use crate::root::{self, RootLock};
 use crate::shutdown::StopSignals;
 
@@ -42,6 +42,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// When a step of the start fails; what was started is then stopped again.
 pub(crate) async fn serve(config: Config) -> Result<()> {
     let stop = StopSignals::catch()?;
+    let registries = registries::client(&config.registries)?;
     let _lock = RootLock::take(&config.root)?;
     root::create_state(&config.state)?;
     let store = Store::open(&config.root.join("berth.db"))?;
@@ -49,7 +50,7 @@ pub(crate) async fn serve(config: Config) -> Result<()> {
     let events = Exchange::new();
     let collector = Collector::new(metadata.clone(), events.clone());
     let reclaim = reclaim(collector.clone());
-    let puller = Puller::new(metadata.clone(), registry_client(&config), reclaim);
+    let puller = Puller::new(metadata.clone(), registries, reclaim);
     puller.recover().await?;
     let tasks_config = tasks_config(&config);
     let shims = listen_on(&tasks_config.ttrpc_address(), 0, 0)?;
@@ -121,16 +122,6 @@ fn reclaim(collector: Collector) -> Reclaim {
             }
         })
     })
-}
-
-/// How registries are reached.
-fn registry_client(config: &Config) -> Client {
-    let hosts = config.registries.iter().map(|(host, registry)| {
-        let Registry { ca, plain_http, insecure } = registry.clone();
-        let credentials = Credentials::Anonymous;
-        (host.clone(), HostConfig { ca, plain_http, insecure, credentials })
-    });
-    Client::new(berth_registry::Config { hosts: hosts.collect(), patience: Patience::default() })
 }
 
 /// Where tasks and their shims find things.

@@ -11,6 +11,7 @@ mod config;
 mod embedded;
 mod listen;
 mod operations;
+mod registries;
 mod root;
 mod shutdown;
 

@@ -141,7 +141,7 @@ fn cli_running_containers_outlive_the_daemon() {
     engine.stop_daemon(Signal::SIGTERM);
     engine.start_daemon();
     assert!(row(&engine).contains("Up "), "{}", row(&engine));
-    engine.cli(&["exec", "one", "touch", "/go"]).success();
+    engine.cli(&["exec", "one", "touch", "/b"]).success();
     assert_eq!(wait(&engine), "3");
     assert_eq!(engine.cli(&["logs", "one"]).success().stdout, "before\nafter\n");
     engine.cli(&["rm", "one"]).success();
@@ -207,14 +207,17 @@ fn cli_kill_sends_signals_to_running_containers_only() {
 #[test]
 fn cli_logs_are_kept_followed_and_cut() {
     let Some(engine) = engine() else { return };
-    background(
-        &engine,
-        "echo 1; echo 2 >&2; echo 3; until [ -e /go ]; do sleep 0.05; done; echo 4",
-    );
-    wait_until("three lines", || {
+    let until = |file: &str| format!("until [ -e /{file} ]; do sleep 0.05; done");
+    // Two streams have no order between them: the third line waits for the first two.
+    let script = format!("echo 1; echo 2 >&2; {}; echo 3; {}; echo 4", until("a"), until("b"));
+    background(&engine, &script);
+    let logged = |stdout: &str| {
         let logs = engine.cli(&["logs", "one"]).success();
-        (logs.stdout.as_str(), logs.stderr.as_str()) == ("1\n3\n", "2\n")
-    });
+        (logs.stdout.as_str(), logs.stderr.as_str()) == (stdout, "2\n")
+    };
+    wait_until("two lines", || logged("1\n"));
+    engine.cli(&["exec", "one", "touch", "/a"]).success();
+    wait_until("three lines", || logged("1\n3\n"));
     assert_eq!(engine.cli(&["logs", "--tail", "1", "one"]).success().stdout, "3\n");
     assert_eq!(engine.cli(&["logs", "--tail", "0", "one"]).success().stdout, "");
     assert_eq!(engine.cli(&["logs", "--since", "1h", "one"]).success().stdout, "1\n3\n");
@@ -227,7 +230,7 @@ fn cli_logs_are_kept_followed_and_cut() {
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
-    engine.cli(&["exec", "one", "touch", "/go"]).success();
+    engine.cli(&["exec", "one", "touch", "/b"]).success();
     // It ends with the container.
     let followed = follower.wait_with_output().unwrap();
     assert_eq!(String::from_utf8(followed.stdout).unwrap(), "3\n4\n");
@@ -286,7 +289,7 @@ fn cli_several_clients_attach() {
     let clients = [attach(), attach()];
     // Nothing tells when they are attached; what they get then they get both.
     std::thread::sleep(std::time::Duration::from_millis(500));
-    engine.cli(&["exec", "one", "touch", "/go"]).success();
+    engine.cli(&["exec", "one", "touch", "/b"]).success();
     for client in clients {
         let output = client.wait_with_output().unwrap();
         assert_eq!(output.status.code(), Some(2));

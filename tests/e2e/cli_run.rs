@@ -263,8 +263,8 @@ fn cli_a_terminal_is_real() {
     terminal.types(b"tty; stty size; echo $((40 + 2))\n");
     terminal.shows("/dev/pts/0\r\n33 99\r\n42\r\n");
     // The key reaches the shell's child and not the client.
-    terminal.types(b"sleep 1000\n");
-    terminal.shows("sleep 1000");
+    terminal.types(b"sh -c \"echo wai''ting; exec sleep 1000\"\n");
+    terminal.shows("waiting");
     terminal.types(b"\x03");
     terminal.types(b"echo go''es on\n");
     terminal.shows("goes on");

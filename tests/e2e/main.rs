@@ -3,10 +3,15 @@
 #![allow(clippy::unwrap_used, reason = "a failed step fails the test")]
 
 mod cli_containers;
+mod cli_disk;
 mod cli_images;
+mod cli_layers;
+mod cli_pulls;
+mod cli_registries;
 mod cli_run;
 mod ctr_events;
 mod ctr_images;
 mod ctr_run;
 mod ctr_terminal;
+mod daemon;
 mod restart;

@@ -21,11 +21,15 @@ pub enum Flavor {
     Containerd,
 }
 
+/// The name of the configuration file that a test may write.
+const CONFIG: &str = "config.toml";
+
 /// A daemon on scratch directories, with a namespace of its own.
 pub struct Engine {
     flavor: Flavor,
     namespace: String,
     directory: TempDir,
+    root: PathBuf,
     daemon: Option<Running>,
 }
 
@@ -58,17 +62,38 @@ impl Engine {
         (engine != "containerd").then(|| Self::start_flavor(Flavor::Berth))
     }
 
+    /// berth's daemon, not started yet: for tests that prepare what it starts on.
+    pub fn prepare() -> Option<Self> {
+        let engine = std::env::var("ENGINE").unwrap_or_default();
+        (engine != "containerd").then(|| Self::new(Flavor::Berth))
+    }
+
     /// A daemon of one flavor.
     pub fn start_flavor(flavor: Flavor) -> Self {
+        let mut engine = Self::new(flavor);
+        engine.start_daemon();
+        engine
+    }
+
+    fn new(flavor: Flavor) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let namespace = format!("test-{}-{number}", std::process::id());
         // Short, because socket paths are: unix(7) ends at 107 bytes.
         let directory =
             tempfile::Builder::new().prefix("bt").tempdir_in("/tmp").expect("a directory");
-        let mut engine = Self { flavor, namespace, directory, daemon: None };
-        engine.start_daemon();
-        engine
+        let root = directory.path().join("root");
+        Self { flavor, namespace, directory, root, daemon: None }
+    }
+
+    /// Gives the daemon another durable directory, from its next start.
+    pub fn set_root(&mut self, root: PathBuf) {
+        self.root = root;
+    }
+
+    /// Writes the configuration of berth's daemon, for its next start.
+    pub fn configure(&self, toml: &str) {
+        fs::write(self.path(CONFIG), toml).expect("write the configuration");
     }
 
     /// Starts the daemon, again after [`Engine::stop_daemon`], and waits until it takes connections.
@@ -85,7 +110,13 @@ impl Engine {
     /// The daemon's command line.
     pub fn daemon_command(&self) -> Command {
         let mut command = match self.flavor {
-            Flavor::Berth => Command::new(binaries().join("berthd")),
+            Flavor::Berth => {
+                let mut command = Command::new(binaries().join("berthd"));
+                if self.path(CONFIG).exists() {
+                    command.arg("--config").arg(self.path(CONFIG));
+                }
+                command
+            }
             Flavor::Containerd => {
                 let mut command = Command::new("containerd");
                 command.args(["--config", "/dev/null"]);
@@ -126,8 +157,8 @@ impl Engine {
     }
 
     /// The durable directory.
-    pub fn root(&self) -> PathBuf {
-        self.path("root")
+    pub fn root(&self) -> &Path {
+        &self.root
     }
 
     /// A path in this engine's scratch directory.

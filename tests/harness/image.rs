@@ -39,9 +39,19 @@ impl Layer {
         })
     }
 
+    /// A layer of one file that doesn't compress.
+    pub fn of_noise(path: &str, seed: u64, length: usize) -> Self {
+        Self::of_files(&[(path, &noise(seed, length))])
+    }
+
     /// The bytes as a registry has them.
     pub fn blob(&self) -> &[u8] {
         &self.gzip
+    }
+
+    /// The digest of those bytes.
+    pub fn digest(&self) -> Digest {
+        Digest::of(&self.gzip)
     }
 }
 
@@ -217,4 +227,16 @@ fn append(
         None => tar.append_data(&mut header, path, content),
     }
     .expect("append to a tar");
+}
+
+/// Bytes that don't compress, other ones for each seed.
+pub fn noise(seed: u64, length: usize) -> Vec<u8> {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let words = std::iter::repeat_with(|| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state.to_le_bytes()
+    });
+    words.flatten().take(length).collect()
 }

@@ -8,15 +8,20 @@
 // A harness fails by panicking: that is how a test says what went wrong.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod disk;
 mod engine;
+mod gate;
 mod image;
 pub mod leaks;
 mod process;
 mod registry;
 mod terminal;
+mod tokens;
 
+pub use disk::SmallDisk;
 pub use engine::{Engine, Flavor};
-pub use image::{Image, Layer};
+pub use gate::{Asked, Gate};
+pub use image::{Image, Layer, noise};
 pub use process::{Finished, Running, wait_until};
-pub use registry::Registry;
+pub use registry::{Access, Registry, USER};
 pub use terminal::Terminal;

@@ -12,16 +12,29 @@ use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
 use crate::process::{Finished, Running, wait_until};
+use crate::tokens::Tokens;
 use crate::{Image, process};
 
 /// User and password of a registry that asks for them.
-const USER: (&str, &str) = ("someone", "secret");
+pub const USER: (&str, &str) = ("someone", "secret");
+
+/// Who may use a registry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Everyone.
+    Anyone,
+    /// Who gives the password of [`USER`] with each request.
+    Password,
+    /// Who gives it to a token server.
+    Token,
+}
 
 /// A registry on scratch storage.
 pub struct Registry {
     port: u16,
     scheme: &'static str,
-    credentials: bool,
+    access: Access,
+    tokens: Option<Tokens>,
     directory: TempDir,
     daemon: Option<Running>,
     client: Client,
@@ -31,23 +44,25 @@ pub struct Registry {
 impl Registry {
     /// Plain HTTP and open to all.
     pub fn start() -> Self {
-        Self::with(false, false)
+        Self::with(false, Access::Anyone)
     }
 
-    /// With a certificate of a private authority (see [`Registry::authority`]), or a password.
-    pub fn with(tls: bool, credentials: bool) -> Self {
+    /// Perhaps with a certificate of a private authority (see [`Registry::authority`]), for those
+    /// who have `access`.
+    pub fn with(tls: bool, access: Access) -> Self {
         static PROVIDER: Once = Once::new();
         PROVIDER.call_once(|| {
             rustls::crypto::ring::default_provider().install_default().expect("the first provider");
         });
         let directory = tempfile::tempdir().expect("a directory");
-        if tls {
+        if tls || access == Access::Token {
             make_certificates(&directory);
         }
         let mut registry = Self {
             port: free_port(),
             scheme: if tls { "https" } else { "http" },
-            credentials,
+            access,
+            tokens: (access == Access::Token).then(|| Tokens::start(directory.path())),
             client: client(tls.then_some(&directory)),
             directory,
             daemon: None,
@@ -96,6 +111,18 @@ impl Registry {
         fs::write(&path, content).expect("damage a stored blob");
     }
 
+    /// Takes the second half of a stored blob away.
+    pub fn truncate(&self, blob: &[u8]) {
+        let file = fs::File::options().write(true).open(self.stored(blob));
+        let file = file.expect("open a stored blob");
+        file.set_len(blob.len() as u64 / 2).expect("shorten a stored blob");
+    }
+
+    /// Makes a blob that was damaged or truncated whole again.
+    pub fn mend(&self, blob: &[u8]) {
+        fs::write(self.stored(blob), blob).expect("mend a stored blob");
+    }
+
     fn stored(&self, blob: &[u8]) -> std::path::PathBuf {
         let digest = Digest::of(blob);
         let hex = digest.hex();
@@ -118,27 +145,28 @@ impl Registry {
     pub fn push_manifest(&self, name: &str, tag: &str, media_type: &str, manifest: Vec<u8>) {
         let url = self.url(&format!("{name}/manifests/{tag}"));
         let request = self.client.put(url).header("Content-Type", media_type).body(manifest);
-        self.send(request);
+        self.send(name, request);
     }
 
     /// Uploads one blob in one piece.
     pub fn push_blob(&self, name: &str, blob: &[u8]) {
         let url = self.url(&format!("{name}/blobs/uploads/"));
-        let started = self.send(self.client.post(url));
+        let started = self.send(name, self.client.post(url));
         let location = started.headers()["location"].to_str().expect("a location").to_owned();
         let separator = if location.contains('?') { '&' } else { '?' };
         let url = format!("{location}{separator}digest={}", Digest::of(blob));
-        self.send(self.client.put(url).body(blob.to_vec()));
+        self.send(name, self.client.put(url).body(blob.to_vec()));
     }
 
     fn url(&self, path: &str) -> String {
         format!("{}://{}/v2/{path}", self.scheme, self.host())
     }
 
-    fn send(&self, request: RequestBuilder) -> Response {
-        let request = match self.credentials {
-            true => request.basic_auth(USER.0, Some(USER.1)),
-            false => request,
+    fn send(&self, name: &str, request: RequestBuilder) -> Response {
+        let request = match (self.access, &self.tokens) {
+            (Access::Password, _) => request.basic_auth(USER.0, Some(USER.1)),
+            (_, Some(tokens)) => request.bearer_auth(tokens.for_pushing(name)),
+            _ => request,
         };
         let response = self.runtime.block_on(request.send()).expect("ask the registry");
         assert!(response.status().is_success(), "{response:?}");
@@ -161,7 +189,10 @@ impl Registry {
                 "  tls:\n    certificate: {path}/server.crt\n    key: {path}/server.key\n"
             );
         }
-        if self.credentials {
+        if let Some(tokens) = &self.tokens {
+            config += &tokens.registry_configuration();
+        }
+        if self.access == Access::Password {
             let passwords = directory.join("htpasswd");
             let made = Finished::run("htpasswd", &["-Bbn", USER.0, USER.1], b"").success();
             fs::write(&passwords, made.stdout).expect("write passwords");

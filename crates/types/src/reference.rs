@@ -22,6 +22,8 @@ const OFFICIAL_PREFIX: &str = "library/";
 const MAX_PATH: usize = 255;
 /// The longest tag, in bytes.
 const MAX_TAG: usize = 128;
+/// How much of a malformed reference a message shows, in characters.
+const MAX_SHOWN: usize = 300;
 
 /// A parsed and normalized reference. [`Display`](fmt::Display) writes it in full, as containerd's
 /// clients name images: `docker.io/library/busybox:latest`.
@@ -173,7 +175,11 @@ fn check(text: &str, domain: &str, path: &str, tag: Option<&str>) -> Result<()> 
         return Err(invalid(text, "has a malformed registry host"));
     }
     if path.bytes().any(|b| b.is_ascii_uppercase()) {
-        return Err(invalid(text, "must have a lower-case repository name"));
+        // Docker's words, which people search for.
+        let path: String = path.chars().take(MAX_SHOWN).collect();
+        return Err(Error::invalid_argument(format!(
+            "invalid reference format: repository name ({path}) must be lowercase"
+        )));
     }
     if path.len() > MAX_PATH {
         return Err(invalid(text, "has a repository name of more than 255 characters"));
@@ -239,8 +245,8 @@ fn is_image_id(text: &str) -> bool {
 }
 
 fn shown(text: &str) -> String {
-    let short: String = text.chars().take(300).collect();
-    format!("image reference {short:?}")
+    let short: String = text.chars().take(MAX_SHOWN).collect();
+    format!("invalid reference format: {short:?}")
 }
 
 fn invalid(text: &str, why: &str) -> Error {
@@ -345,6 +351,20 @@ mod tests {
             let result = text.parse::<Reference>();
             assert!(result.is_err(), "{text}: {result:?}");
         }
+    }
+
+    /// As Docker 28 answers: what stands before the first slash may be a host in any case.
+    #[test]
+    fn upper_case_is_refused_in_docker_s_words_and_only_after_the_host() {
+        for (text, path) in
+            [("Upper", "library/Upper"), ("upper/Case", "upper/Case"), ("UPPER/Case", "Case")]
+        {
+            let error = text.parse::<Reference>().unwrap_err();
+            let words =
+                format!("invalid reference format: repository name ({path}) must be lowercase");
+            assert_eq!(error.message(), words);
+        }
+        assert_eq!(parse("UPPER/case").domain(), "UPPER");
     }
 
     #[test]

@@ -50,6 +50,10 @@ pub(crate) struct Registry {
     pub(crate) plain_http: bool,
     /// Accept any certificate, and plain HTTP where there is no TLS.
     pub(crate) insecure: bool,
+    /// Who pulls, unless the client says.
+    pub(crate) username: Option<String>,
+    /// The file with the password or access token, which `config dump` thus can't show.
+    pub(crate) password_file: Option<PathBuf>,
 }
 
 /// The socket that clients connect to.
