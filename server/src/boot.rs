@@ -77,7 +77,7 @@ pub(crate) async fn serve(config: Config) -> Result<()> {
     background.spawn(engine.clone().run());
     let backend = Backend {
         metadata,
-        puller,
+        puller: puller.clone(),
         tasks,
         engine,
         events,
@@ -96,7 +96,9 @@ pub(crate) async fn serve(config: Config) -> Result<()> {
     tracing::info!(%signal, "stopping; containers run on");
     notify(NotifyState::Stopping);
     background.shutdown().await;
-    if !operations.drain(PATIENCE).await {
+    let pulls = tokio::time::timeout(PATIENCE, puller.stop());
+    let (pulls, others) = tokio::join!(pulls, operations.drain(PATIENCE));
+    if pulls.is_err() || !others {
         return Err(Error::deadline_exceeded(format!(
             "operations were still under way after {} s",
             PATIENCE.as_secs()

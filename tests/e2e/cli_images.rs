@@ -78,7 +78,11 @@ fn cli_images_that_cannot_be_had_are_told_from_each_other() {
     registry.stop();
     engine.cli(&["pull", &unknown]).exited(1).complains("refused");
     engine.cli(&["run", "--rm", &unknown]).exited(125).complains("refused");
-    engine.cli(&["run", "--rm", "UPPER/case"]).exited(125).complains("lower");
+    for (reference, path) in [("UPPER/Case", "Case"), ("Upper", "library/Upper")] {
+        let words = format!("invalid reference format: repository name ({path}) must be lowercase");
+        engine.cli(&["pull", reference]).exited(1).complains(&words);
+        engine.cli(&["run", "--rm", reference]).exited(125).complains(&words);
+    }
     assert_eq!(engine.cli(&["ps", "-a", "-q"]).success().line(), "");
 }
 

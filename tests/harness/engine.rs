@@ -242,10 +242,12 @@ impl Engine {
 
 impl Drop for Engine {
     fn drop(&mut self) {
-        if std::thread::panicking() {
+        let failed = std::thread::panicking();
+        if failed {
             eprintln!("--- the daemon's log ---\n{}", self.log());
         }
-        if self.daemon.is_none() {
+        // A daemon that does not start may be why the test failed: a second panic would hide it.
+        if self.daemon.is_none() && !failed {
             self.start_daemon();
         }
         self.remove_containers();
@@ -254,7 +256,7 @@ impl Drop for Engine {
         let left = leaks::wait_for_none(&self.namespace, self.directory.path());
         self.stop_daemon(Signal::SIGTERM);
         leaks::remove(&self.namespace, self.directory.path());
-        if !std::thread::panicking() {
+        if !failed {
             assert!(left.is_empty(), "left behind:\n{}\n{}", left.join("\n"), self.log());
         }
     }

@@ -11,7 +11,7 @@ use berth_proto::containerd::services::images::v1::Image;
 use berth_types::{Result, ResultExt};
 
 use crate::progress::Progress;
-use crate::puller::{ImportRequest, Puller, joined};
+use crate::puller::{ImportRequest, Puller};
 use archive::Archive;
 use names::Named;
 
@@ -34,7 +34,7 @@ impl Puller {
             let work = |scope| this.run_import(scope, request, reader, progress);
             this.leases().with(this.metadata(), &namespace, "import", work).await
         };
-        joined(tokio::spawn(work).await).context(|| "import images")
+        self.run(work).await.context(|| "import images")
     }
 
     async fn run_import(

@@ -10,6 +10,7 @@ use berth_types::{Digest, Error, Platform, Reference, Result, ResultExt};
 use futures_util::future::BoxFuture;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use crate::lease::Leases;
 use crate::locks::Locks;
@@ -39,6 +40,8 @@ struct Shared {
     chains: Locks<(String, String, Digest)>,
     downloads: Semaphore,
     unpacks: Semaphore,
+    operations: TaskTracker,
+    stop: CancellationToken,
 }
 
 /// What is to be pulled.
@@ -80,6 +83,8 @@ impl Puller {
                 chains: Locks::new(),
                 downloads: Semaphore::new(processors.clamp(DOWNLOADS.0, DOWNLOADS.1)),
                 unpacks: Semaphore::new(processors),
+                operations: TaskTracker::new(),
+                stop: CancellationToken::new(),
             }),
         }
     }
@@ -94,6 +99,15 @@ impl Puller {
         recovered.context(|| "remove what an interrupted pull left")
     }
 
+    /// Ends all operations, those that come later too, and waits until they have ended. They fail
+    /// with [`Kind::Cancelled`](berth_types::Kind::Cancelled); the next process goes on with what
+    /// they fetched.
+    pub async fn stop(&self) {
+        self.shared.stop.cancel();
+        self.shared.operations.close();
+        self.shared.operations.wait().await;
+    }
+
     /// Fetches and unpacks an image; what is there already is not fetched again. It goes on when
     /// the caller gives up. Returns the image's record, which is on the disk.
     ///
@@ -106,14 +120,14 @@ impl Puller {
     pub async fn pull(&self, request: PullRequest, progress: Progress) -> Result<Image> {
         let this = self.clone();
         let what = request.reference.familiar();
-        let pulled = tokio::spawn(async move { this.run_pull(request, progress).await }).await;
-        joined(pulled).context(|| format!("pull {what}"))
+        let work = async move { this.run_pull(request, progress).await };
+        self.run(work).await.context(|| format!("pull {what}"))
     }
 
     async fn run_pull(&self, request: PullRequest, progress: Progress) -> Result<Image> {
         let reference = request.reference.canonical();
         let repository = self.shared.client.repository(&reference, request.credentials);
-        let target = repository.resolve(&reference).await?;
+        let target = self.unless_stopped(repository.resolve(&reference)).await?;
         let PullRequest { namespace, platform, snapshotter, .. } = request;
         let purpose = format!("pull {reference} for {platform}");
         let leases = &self.shared.leases;
@@ -153,7 +167,27 @@ impl Puller {
                 })
                 .await
         };
-        joined(tokio::spawn(work).await).context(|| format!("unpack {what}"))
+        self.run(work).await.context(|| format!("unpack {what}"))
+    }
+
+    /// Runs an operation to its end, even when the returned future is dropped.
+    pub(crate) async fn run<T: Send + 'static>(
+        &self,
+        operation: impl Future<Output = Result<T>> + Send + 'static,
+    ) -> Result<T> {
+        let done = self.shared.operations.spawn(operation).await;
+        done.unwrap_or_else(|error| Err(Error::internal(format!("the operation failed: {error}"))))
+    }
+
+    /// Gives `work`, which leaves nothing half done, up when all operations are to end.
+    pub(crate) async fn unless_stopped<T>(
+        &self,
+        work: impl Future<Output = Result<T>>,
+    ) -> Result<T> {
+        tokio::select! {
+            done = work => done,
+            () = self.shared.stop.cancelled() => Err(Error::cancelled("the daemon stops")),
+        }
     }
 
     pub(crate) fn session(
@@ -163,7 +197,8 @@ impl Puller {
         snapshotter: String,
         progress: Progress,
     ) -> Session {
-        let (puller, scope, stop) = (self.clone(), scope.clone(), CancellationToken::new());
+        let (puller, scope) = (self.clone(), scope.clone());
+        let stop = self.shared.stop.child_token();
         Session { puller, scope, repository, snapshotter, progress, stop }
     }
 
@@ -204,9 +239,4 @@ impl Puller {
     pub(crate) fn unpacks(&self) -> &Semaphore {
         &self.shared.unpacks
     }
-}
-
-/// The result of a task of its own.
-pub(crate) fn joined<T>(done: Result<Result<T>, tokio::task::JoinError>) -> Result<T> {
-    done.unwrap_or_else(|error| Err(Error::internal(format!("the operation failed: {error}"))))
 }

@@ -22,7 +22,7 @@ pub(crate) struct Session {
     pub(crate) repository: Option<Repository>,
     pub(crate) snapshotter: String,
     pub(crate) progress: Progress,
-    /// Ends the other layers' work when one has failed.
+    /// Ends the layers' work, when one of them has failed or all operations are to end.
     pub(crate) stop: CancellationToken,
 }
 
@@ -144,7 +144,7 @@ impl Documents for Session {
         if !self.has(digest).await? {
             let mut writer = self.writer(described).await?;
             if writer.status().offset != described.size {
-                let bytes = self.fetch_document(described).await?;
+                let bytes = self.puller.unless_stopped(self.fetch_document(described)).await?;
                 writer = blocking(move || {
                     writer.truncate(0)?;
                     writer.write(&bytes)?;

@@ -46,9 +46,9 @@ impl<R: Read> Read for Stoppable<R> {
     }
 }
 
-/// The failure of a layer that was stopped because another one failed.
+/// The failure of a layer that was stopped, for a reason that is told elsewhere.
 pub(crate) fn stopped() -> Error {
-    Error::cancelled("stopped, since another layer failed")
+    Error::cancelled("stopped")
 }
 
 /// Bytes that arrive by a channel, stored as they are read.

@@ -1,0 +1,75 @@
+//! A disk that is too small: said, given back, and used again.
+
+use berth_tests::{Engine, Finished, Image, Layer, Registry, SmallDisk};
+
+const MIB: usize = 1 << 20;
+
+/// berth on a small disk.
+fn on(disk: &SmallDisk) -> Option<Engine> {
+    let mut engine = Engine::prepare()?;
+    engine.set_root(disk.path().join("root"));
+    engine.start_daemon();
+    Some(engine)
+}
+
+/// An image that takes twice `layers` times 12 MiB: as it comes, and unpacked.
+fn large(name: &str, layers: u64) -> Image {
+    let layer = |seed| Layer::of_noise(&format!("noise-{seed}"), seed, 12 * MIB);
+    (1..=layers).map(layer).fold(Image::busybox(name), Image::layer)
+}
+
+/// Asserts that a failed pull said why and left nothing.
+fn assert_full(engine: &Engine, disk: &SmallDisk, free_before: u64, pull: Finished) {
+    pull.complains("No space left on device");
+    for list in [["content", "ls", "-q"], ["leases", "ls", "-q"], ["images", "ls", "-q"]] {
+        assert_eq!(engine.ctr(&list).success().stdout, "", "{list:?}");
+    }
+    let snapshots = engine.ctr(&["snapshots", "ls"]).success().stdout;
+    assert_eq!(snapshots.lines().count(), 1, "{snapshots}");
+    for left in ["content/ingest", "content/blobs/sha256", "snapshots/overlayfs"] {
+        let left = std::fs::read_dir(engine.root().join(left)).unwrap();
+        assert_eq!(left.count(), 0);
+    }
+    // What the database grew by stays.
+    let taken = free_before.saturating_sub(disk.free());
+    assert!(taken < 4 * MIB as u64, "{taken} bytes are not given back");
+}
+
+#[test]
+fn cli_a_full_disk_is_said_and_given_back() {
+    let disk = SmallDisk::new(64);
+    let Some(engine) = on(&disk) else { return };
+    let registry = Registry::start();
+    for image in [large("large", 4), large("fits", 1), Image::busybox("box")] {
+        registry.push(&image);
+    }
+    let before = disk.free();
+    let too_large = registry.reference("large");
+    let pull = engine.cli(&["pull", &too_large]).exited(1);
+    assert_full(&engine, &disk, before, pull);
+    let run = engine.cli(&["run", "--rm", &too_large, "true"]).exited(125);
+    assert_full(&engine, &disk, before, run);
+
+    let fits = registry.reference("fits");
+    engine.cli(&["run", "--rm", &fits, "true"]).success();
+    engine.cli(&["rmi", &fits]).success();
+    engine.cli(&["run", "--rm", &registry.reference("box"), "true"]).success();
+}
+
+#[test]
+fn cli_a_removed_image_gives_room_to_the_next() {
+    let disk = SmallDisk::new(80);
+    let Some(engine) = on(&disk) else { return };
+    let registry = Registry::start();
+    let other = (11..13)
+        .map(|seed| Layer::of_noise("other", seed, 12 * MIB))
+        .fold(Image::busybox("second"), Image::layer);
+    for image in [large("first", 2), other] {
+        registry.push(&image);
+    }
+    let (first, second) = (registry.reference("first"), registry.reference("second"));
+    engine.cli(&["run", "--rm", &first, "true"]).success();
+    engine.cli(&["pull", &second]).exited(1).complains("No space left on device");
+    engine.cli(&["rmi", &first]).success();
+    engine.cli(&["run", "--rm", &second, "true"]).success();
+}

@@ -1,0 +1,126 @@
+//! Starts that are refused, and clients that find no daemon.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use berth_tests::{Engine, Finished, Image};
+use nix::sys::signal::Signal;
+use redb::TableDefinition;
+
+/// The daemon's message when it does not start.
+fn refusal(engine: &Engine) -> String {
+    let output = engine.daemon_command().output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    said
+}
+
+#[test]
+fn daemon_refuses_a_malformed_configuration_and_says_where() {
+    let Some(mut engine) = Engine::prepare() else { return };
+    let cases = [
+        ("root = \n", "line 1"),
+        ("version = 4\n[debug]\nlevel = \"loud\"\n", "line 3"),
+        ("version = 4\n[debug]\nlevel = \"loud\"\n", "loud"),
+        ("[grpc]\nuid = \"nobody\"\n", "line 2"),
+        ("[grpc]\nuid = \"nobody\"\n", "uid"),
+        ("version = 9\n", "version 9"),
+        ("state = \"here\"\n", "state must be an absolute path"),
+        ("[registries.\"a.example:5000\"]\nplain-http = true\n", "line 2"),
+        ("[registries.\"a.example:5000\"]\nplain-http = true\n", "plain-http"),
+        ("[registries.\"https://a.example\"]\n", "https://a.example"),
+        ("[registries.\"a.example\"]\nusername = \"me\"\n", "password_file"),
+    ];
+    for (text, words) in cases {
+        engine.configure(text);
+        let said = refusal(&engine);
+        assert!(said.contains(words) && said.contains("berthd: config"), "{text}: {said}");
+        assert!(!engine.root().exists(), "{text}");
+    }
+    engine
+        .configure("version = 4\nnew_key = 1\n[registries.\"a.example:5000\"]\ninsecure = true\n");
+    engine.start_daemon();
+    assert!(engine.log().contains("new_key"), "{}", engine.log());
+}
+
+#[test]
+fn daemon_refuses_a_database_of_a_newer_release_and_leaves_it_alone() {
+    let Some(mut engine) = Engine::berth() else { return };
+    engine.import(&Image::busybox("docker.io/library/busybox:latest"));
+    engine.stop_daemon(Signal::SIGTERM);
+    let file = engine.root().join("berth.db");
+    let good = fs::read(&file).unwrap();
+    set_schema_version(&file, 1000);
+    let newer = fs::read(&file).unwrap();
+    let said = refusal(&engine);
+    let kept = fs::read(&file).unwrap() == newer;
+    // Whatever follows, the daemon can start again.
+    fs::write(&file, good).unwrap();
+    assert!(said.contains("schema version 1000") && said.contains("berth.db"), "{said}");
+    assert!(kept, "the database was changed");
+
+    engine.start_daemon();
+    engine.cli(&["run", "--rm", "busybox", "true"]).success();
+}
+
+fn set_schema_version(file: &Path, version: u64) {
+    let database = redb::Database::open(file).unwrap();
+    let transaction = database.begin_write().unwrap();
+    let table = TableDefinition::<&str, u64>::new("schema");
+    transaction.open_table(table).unwrap().insert("version", version).unwrap();
+    transaction.commit().unwrap();
+}
+
+#[test]
+fn daemon_refuses_a_root_that_another_has() {
+    let Some(engine) = Engine::berth() else { return };
+    let said = refusal(&engine);
+    assert!(said.contains(&format!("process {}", engine.daemon_pid())), "{said}");
+    assert!(said.contains("choose another --root"), "{said}");
+    engine.cli(&["ps"]).success();
+}
+
+#[test]
+fn daemon_that_does_not_run_is_asked_for() {
+    let Some(mut engine) = Engine::prepare() else { return };
+    let address = engine.address();
+    let where_it_is = format!("unix://{}", address.display());
+    let asks = |engine: &Engine, args: &[&str], code| {
+        engine
+            .cli(args)
+            .exited(code)
+            .complains("Is the berth daemon running?")
+            .complains(&where_it_is);
+    };
+    asks(&engine, &["ps"], 1);
+    engine.start_daemon();
+    engine.stop_daemon(Signal::SIGKILL);
+    // The socket is still there, and nobody answers.
+    assert!(address.exists());
+    asks(&engine, &["pull", "busybox"], 1);
+    asks(&engine, &["run", "busybox"], 125);
+}
+
+#[test]
+fn daemon_tells_other_users_who_may_ask() {
+    let Some(engine) = Engine::berth() else { return };
+    let command = engine.cli_command(&["ps"]);
+    let mut args = vec!["--reuid=65534".into(), "--regid=65534".into(), "--clear-groups".into()];
+    // A copy that everybody may execute, wherever the tests were built.
+    let program = tempfile::Builder::new().prefix("berth").tempdir_in("/tmp").unwrap();
+    let copy = program.path().join("berth");
+    fs::copy(command.get_program(), &copy).unwrap();
+    let status = Command::new("chmod").arg("-R").arg("a+rx").arg(program.path()).status().unwrap();
+    assert!(status.success());
+    args.push(copy.into_os_string());
+    args.extend(command.get_args().map(ToOwned::to_owned));
+    // The socket's own mode keeps them out, not a directory above it.
+    let open = Command::new("chmod").arg("a+rx").arg(engine.path("")).status().unwrap();
+    assert!(open.success());
+    Finished::run("setpriv", &args, b"")
+        .exited(1)
+        .complains("permission denied")
+        .complains("run berth as root");
+    engine.cli(&["ps"]).success();
+}

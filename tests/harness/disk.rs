@@ -1,0 +1,49 @@
+//! A small filesystem of its own, to be filled.
+
+use std::fs::File;
+use std::path::PathBuf;
+
+use nix::mount::{MntFlags, umount2};
+use tempfile::TempDir;
+
+use crate::process::Finished;
+
+/// An ext4 filesystem in a file, mounted through a loop device until this is dropped.
+pub struct SmallDisk {
+    directory: TempDir,
+}
+
+impl SmallDisk {
+    /// One of `megabytes` MiB.
+    pub fn new(megabytes: u64) -> Self {
+        let directory = tempfile::tempdir().expect("a directory");
+        let image = directory.path().join("image");
+        let file = File::create(&image).expect("a file for a disk");
+        file.set_len(megabytes << 20).expect("a size for a disk");
+        let disk = Self { directory };
+        let (image, path) = (image.to_str().expect("a path"), disk.path());
+        std::fs::create_dir(&path).expect("a mount point");
+        Finished::run("mkfs.ext4", &["-q", "-m", "0", image], b"").success();
+        let path = path.to_str().expect("a path");
+        Finished::run("mount", &["-o", "loop", image, path], b"").success();
+        disk
+    }
+
+    /// Where it is mounted.
+    pub fn path(&self) -> PathBuf {
+        self.directory.path().join("disk")
+    }
+
+    /// Bytes that are free.
+    pub fn free(&self) -> u64 {
+        let stat = rustix::fs::statvfs(self.path()).expect("look at a filesystem");
+        stat.f_bavail * stat.f_frsize
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        // What still uses it keeps it, without a name.
+        let _ = umount2(&self.path(), MntFlags::MNT_DETACH);
+    }
+}
