@@ -141,7 +141,7 @@ fn cli_running_containers_outlive_the_daemon() {
     engine.stop_daemon(Signal::SIGTERM);
     engine.start_daemon();
     assert!(row(&engine).contains("Up "), "{}", row(&engine));
-    engine.cli(&["exec", "one", "touch", "/b"]).success();
+    engine.cli(&["exec", "one", "touch", "/go"]).success();
     assert_eq!(wait(&engine), "3");
     assert_eq!(engine.cli(&["logs", "one"]).success().stdout, "before\nafter\n");
     engine.cli(&["rm", "one"]).success();
@@ -289,7 +289,7 @@ fn cli_several_clients_attach() {
     let clients = [attach(), attach()];
     // Nothing tells when they are attached; what they get then they get both.
     std::thread::sleep(std::time::Duration::from_millis(500));
-    engine.cli(&["exec", "one", "touch", "/b"]).success();
+    engine.cli(&["exec", "one", "touch", "/go"]).success();
     for client in clients {
         let output = client.wait_with_output().unwrap();
         assert_eq!(output.status.code(), Some(2));
