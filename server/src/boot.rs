@@ -50,7 +50,7 @@ pub(crate) async fn serve(config: Config) -> Result<()> {
     let events = Exchange::new();
     let collector = Collector::new(metadata.clone(), events.clone());
     let reclaim = reclaim(collector.clone());
-    let puller = Puller::new(metadata.clone(), registries, reclaim);
+    let puller = Puller::new(metadata.clone(), registries, reclaim.clone());
     puller.recover().await?;
     let tasks_config = tasks_config(&config);
     let shims = listen_on(&tasks_config.ttrpc_address(), 0, 0)?;
@@ -60,6 +60,7 @@ pub(crate) async fn serve(config: Config) -> Result<()> {
         store,
         metadata: metadata.clone(),
         puller: puller.clone(),
+        reclaim,
         tasks: tasks.clone(),
         events: events.clone(),
         carried: embedded::carried(&puller),
@@ -114,13 +115,13 @@ async fn open_metadata(root: &Path, store: Store) -> Result<Metadata> {
     Metadata::open(store, content, vec![Arc::new(overlay)], Some(companion())).await
 }
 
-/// What gives back the space of garbage when a pull finds the disk full.
+/// What gives back the space of garbage: of a removed image, or when a pull finds the disk full.
 fn reclaim(collector: Collector) -> Reclaim {
     Arc::new(move || {
         let collector = collector.clone();
         Box::pin(async move {
             if let Err(error) = collector.collect().await {
-                tracing::warn!(%error, "the disk is full and garbage could not be collected");
+                tracing::warn!(%error, "garbage could not be collected; it will be tried again");
             }
         })
     })

@@ -22,12 +22,16 @@ fn blob(engine: &Engine, layer: &Layer) -> PathBuf {
     engine.root().join("content/blobs/sha256").join(layer.digest().hex())
 }
 
-/// How much of a blob is there while it is fetched.
+/// How much of a blob is there while it is fetched. An ingest is a directory with its data and
+/// what it is about.
 fn ingested(engine: &Engine, layer: &Layer) -> u64 {
-    let reference = format!("pull-{}", layer.digest());
-    let name = Digest::of(reference.as_bytes());
-    let file = engine.root().join("content/ingest").join(name.hex()).join("data");
-    fs::metadata(file).map_or(0, |file| file.len())
+    let ingests = fs::read_dir(engine.root().join("content/ingest")).unwrap().flatten();
+    let digest = layer.digest().to_string();
+    let mut of_layer = ingests.map(|entry| entry.path()).filter(|ingest| {
+        fs::read_to_string(ingest.join("about")).is_ok_and(|about| about.contains(&digest))
+    });
+    let data = of_layer.next().and_then(|ingest| fs::metadata(ingest.join("data")).ok());
+    data.map_or(0, |data| data.len())
 }
 
 fn entries(directory: &Path) -> usize {

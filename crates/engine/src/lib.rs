@@ -32,7 +32,7 @@ use std::sync::{Arc, Mutex};
 
 use berth_events::{Exchange, Subscription};
 use berth_metadata::{Metadata, Scope};
-use berth_pull::Puller;
+use berth_pull::{Puller, Reclaim};
 use berth_store::Store;
 use berth_tasks::Tasks;
 use berth_types::Result;
@@ -58,6 +58,8 @@ pub struct Parts {
     pub metadata: Metadata,
     /// Who brings images.
     pub puller: Puller,
+    /// Who gives the space of removed images back.
+    pub reclaim: Reclaim,
     /// What runs.
     pub tasks: Tasks,
     /// Who tells of exits, and hears of changes.

@@ -23,7 +23,7 @@ use crate::session::Session;
 /// between it is one for each processor, because a layer is unpacked as it is fetched.
 const DOWNLOADS: (usize, usize) = (3, 8);
 
-/// What collects garbage at once, for when the disk is full.
+/// What collects garbage at once, for when space is needed.
 pub type Reclaim = Arc<dyn Fn() -> BoxFuture<'static, ()> + Send + Sync>;
 
 /// Brings images into the stores. Clones share locks and limits.

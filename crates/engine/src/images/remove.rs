@@ -13,8 +13,8 @@ struct User {
 }
 
 impl Images {
-    /// Removes one name of an image, or all of them when its id is given. The content of an image
-    /// without a name is garbage.
+    /// Removes one name of an image, or all of them when its id is given. With the last name goes
+    /// the content, unless something else needs it: its space is free when this returns.
     ///
     /// # Errors
     /// `NotFound`; `FailedPrecondition`, in Docker's words, when containers use it or an id has
@@ -39,6 +39,9 @@ impl Images {
             untagged.push(familiar(&record.name));
             let event = ImageDelete { name: record.name };
             self.engine.publish(self.scope.namespace(), "/images/delete", &event);
+        }
+        if is_last {
+            (self.engine.parts().reclaim)().await;
         }
         Ok(RemoveImageResponse { untagged, deleted: is_last.then_some(id).into_iter().collect() })
     }
