@@ -1,5 +1,6 @@
 //! How a command fails: a message on standard error and an exit status.
 
+use std::error::Error as _;
 use std::fmt;
 
 use tonic::{Code, Status};
@@ -98,14 +99,14 @@ impl fmt::Display for Failure {
 
 impl From<Status> for Failure {
     fn from(status: Status) -> Self {
-        let message =
-            if status.code() == Code::Unavailable && status.message().contains("transport") {
-                "The connection to the berth daemon was lost. Containers go on running; look with \
+        // What the daemon answered has no source; what broke on the way to it has one.
+        let message = if status.source().is_some() {
+            "The connection to the berth daemon was lost. Containers go on running; look with \
              'berth ps' once the daemon is back."
-                    .to_owned()
-            } else {
-                format!("Error response from daemon: {}", status.message())
-            };
+                .to_owned()
+        } else {
+            format!("Error response from daemon: {}", status.message())
+        };
         Self { message, code: 1, kind: Some(status.code()) }
     }
 }
@@ -116,6 +117,15 @@ mod tests {
 
     fn started(message: &str) -> i32 {
         Failure::from(Status::unknown(message)).of_start("run").code()
+    }
+
+    #[test]
+    fn a_lost_connection_is_told_from_an_answer() {
+        let broken = std::io::Error::from(std::io::ErrorKind::BrokenPipe);
+        let lost = Failure::from(Status::from_error(broken.into())).to_string();
+        assert!(lost.contains("was lost"), "{lost}");
+        let answer = Failure::from(Status::unavailable("registry: transport error")).to_string();
+        assert_eq!(answer, "Error response from daemon: registry: transport error");
     }
 
     #[test]

@@ -115,7 +115,7 @@ async fn open_metadata(root: &Path, store: Store) -> Result<Metadata> {
     Metadata::open(store, content, vec![Arc::new(overlay)], Some(companion())).await
 }
 
-/// What gives back the space of garbage: of a removed image, or when a pull finds the disk full.
+/// What gives back the space of garbage: of a removed image, or of a pull that failed.
 fn reclaim(collector: Collector) -> Reclaim {
     Arc::new(move || {
         let collector = collector.clone();

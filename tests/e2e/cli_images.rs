@@ -87,19 +87,22 @@ fn cli_images_that_cannot_be_had_are_told_from_each_other() {
 }
 
 #[test]
-fn cli_a_damaged_layer_leaves_nothing() {
+fn cli_damaged_and_truncated_layers_leave_nothing() {
     let Some(engine) = Engine::berth() else { return };
     let registry = Registry::start();
     let good = Layer::of_files(&[("good", b"good")]);
     let image = Image::busybox("box").layer(good.clone());
     registry.push(&image);
     let name = registry.reference("box");
-    registry.damage(good.blob());
-    engine.cli(&["run", "--rm", &name, "true"]).exited(125);
-    assert_eq!(list(&engine), Vec::<Value>::new());
-    assert_eq!(engine.cli(&["ps", "-a", "-q"]).success().line(), "");
-    // The same damage again is the same content.
-    registry.damage(good.blob());
+    for harm in [Registry::damage, Registry::truncate] {
+        harm(&registry, good.blob());
+        engine.cli(&["run", "--rm", &name, "true"]).exited(125).complains(good.digest().as_str());
+        assert_eq!(list(&engine), Vec::<Value>::new());
+        assert_eq!(engine.cli(&["ps", "-a", "-q"]).success().line(), "");
+        assert_eq!(engine.ctr(&["content", "ls", "-q"]).success().line(), "");
+        assert_eq!(engine.ctr(&["snapshots", "ls"]).success().stdout.lines().count(), 1);
+        registry.mend(good.blob());
+    }
     engine.cli(&["run", "--rm", &name, "true"]).success();
 }
 

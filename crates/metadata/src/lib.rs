@@ -70,7 +70,7 @@ impl Metadata {
     /// names.
     ///
     /// # Errors
-    /// Those of the database.
+    /// Those of database and disk.
     pub async fn open(
         store: Store,
         content: ContentStore,
@@ -78,6 +78,7 @@ impl Metadata {
         companion: Option<Companion>,
     ) -> Result<Self> {
         schema::create(&store).await?;
+        content::adopt(&store, &content).await?;
         let by_name = snapshotters.into_iter().map(|s| (s.name().to_owned(), s)).collect();
         Ok(Self {
             store,

@@ -6,7 +6,7 @@ mod fixture;
 
 use std::io::Read;
 
-use berth_metadata::{Scope, WriterRequest};
+use berth_metadata::{Metadata, Scope, WriterRequest};
 use berth_proto::containerd::services::content::v1::Info;
 use berth_snapshotter::{CommitOptions, Kind as SnapshotKind};
 use berth_types::{Digest, Kind};
@@ -223,4 +223,22 @@ async fn a_lease_that_is_gone_is_not_found_and_writes_nothing() {
     assert!(scope.content().statuses(&[]).unwrap().is_empty());
     assert!(snapshots.list(&[]).await.unwrap().is_empty());
     assert!(fixture.metadata.namespaces().list().unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn an_ingest_that_lost_its_row_gets_one_at_the_start() {
+    let fixture = Fixture::new().await;
+    fixture.content.writer("one/7/r/with/slashes", 0, None).unwrap().write(b"by").unwrap();
+    fixture.content.writer("nobody's", 0, None).unwrap().write(b"x").unwrap();
+    let (store, content) = (fixture.store.clone(), fixture.content.clone());
+    let snapshotters = vec![fixture.overlay.clone()];
+    let metadata = Metadata::open(store, content, snapshotters, None).await.unwrap();
+    metadata.collect().await.unwrap();
+    assert_eq!(kind(fixture.content.status("nobody's")), Some(Kind::NotFound));
+    let scope = metadata.scope("one", None).unwrap();
+    let mut resumed = scope.content().writer(request("r/with/slashes", b"bytes")).await.unwrap();
+    assert_eq!(resumed.status().offset, 2);
+    resumed.write(b"tes").unwrap();
+    resumed.commit(5, None, labels(&[])).await.unwrap();
+    assert_eq!(files(&fixture.root.path().join("content")), 1);
 }

@@ -46,7 +46,7 @@ impl Leases {
 
     /// Does `work` with a lease. When it succeeds, leftovers of earlier tries go as well. When it
     /// fails, the lease stays if the failure may pass, so that the next try finds what there is;
-    /// when the disk was full, its space is given back before this returns.
+    /// else what was fetched is gone before this returns.
     pub(crate) async fn with<T>(
         &self,
         metadata: &Metadata,
@@ -69,11 +69,9 @@ impl Leases {
         match &result {
             Ok(_) => self.remove_all(&plain, &purpose).await,
             Err(error) if may_pass(error) => {}
-            Err(error) => {
+            Err(_) => {
                 remove(&plain, &id).await;
-                if error.kind() == Kind::ResourceExhausted {
-                    (self.reclaim)().await;
-                }
+                (self.reclaim)().await;
             }
         }
         result

@@ -23,8 +23,8 @@
 //! # What is left behind
 //! A lease keeps everything until the image record does. A pull that fails removes its snapshots.
 //! When the failure may pass (a registry that is down), what was fetched is kept, for a day, to
-//! be resumed; after any other failure it is garbage at once, and collected at once if the disk was
-//! full. What a killed process left half unpacked goes when the next one starts.
+//! be resumed; after any other failure it is garbage, and collected at once. What a killed process
+//! left half unpacked goes when the next one starts.
 
 mod chain;
 mod choice;

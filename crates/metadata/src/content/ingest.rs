@@ -13,7 +13,7 @@ use crate::rows::{CONTENT, INGESTS, IngestRow};
 use crate::{Scope, namespaces, schema};
 
 /// How long an ingest without a lease is kept, as in containerd.
-const LIFETIME: Duration = Duration::from_secs(24 * 60 * 60);
+pub(super) const LIFETIME: Duration = Duration::from_secs(24 * 60 * 60);
 
 impl Content<'_> {
     /// How far an ingest is. Blocks on the disk.

@@ -3,6 +3,7 @@
 //! Blobs are shared between namespaces as in containerd's default policy: who names the digest
 //! of a blob that is there, and its right size, gets it without sending it again.
 
+mod adopt;
 mod ingest;
 mod writer;
 
@@ -15,6 +16,7 @@ use crate::leases::{self, Resource};
 use crate::rows::CONTENT;
 use crate::{Scope, labels};
 
+pub(crate) use adopt::adopt;
 pub(crate) use writer::blocking;
 pub use writer::{ContentWriter, WriterRequest};
 
