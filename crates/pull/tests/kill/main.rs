@@ -55,6 +55,8 @@ const POINTS: &[(&str, &[u32])] = &[
     ("fsmount", &[1]),
     ("utimensat", &[1, 5]),
     ("syncfs", &[1, 2]),
+    // Between the pull and the removal.
+    ("getpgid", &[1]),
     // Trees and blobs removed, by the pull itself and by the collection that follows.
     ("unlinkat", &[1, 2, 5]),
     ("unlink", &[1, 2, 3]),
@@ -75,6 +77,8 @@ fn main() {
 async fn live(root: &Path, reference: &str) {
     let fixture = Fixture::at(root).await;
     fixture.pull(reference).await.unwrap();
+    // A call that nothing else makes, to be killed at when the image is there.
+    rustix::process::getpgid(None).unwrap();
     fixture.scope(NAMESPACE).images().delete(reference, None).await.unwrap();
     fixture.metadata.collect().await.unwrap();
 }
