@@ -5,4 +5,6 @@
 #![allow(rustdoc::private_intra_doc_links)]
 
 pub mod container;
+pub mod features;
+pub mod log;
 pub mod service;

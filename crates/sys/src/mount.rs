@@ -320,6 +320,21 @@ pub fn pivot(root: BorrowedFd<'_>) -> io::Result<()> {
     Ok(())
 }
 
+/// Moves `root`, a mount point, over the caller's root and makes it that: for a host whose root
+/// is the kernel's first filesystem, which can't be pivoted away from. Unlike after [`pivot`], the
+/// old tree is still there, underneath.
+///
+/// # Errors
+/// Those of `move_mount(2)` and `chroot(2)`.
+pub fn move_to_root(root: BorrowedFd<'_>) -> io::Result<()> {
+    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
+    rustix::process::fchdir(root)?;
+    move_mount(root, "", CWD, "/", flags)?;
+    rustix::process::chroot(".")?;
+    rustix::process::chdir("/")?;
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,12 +1,12 @@
-//! Messages with descriptors between a parent and its child (`unix(7)`, `SCM_RIGHTS`).
+//! Messages with descriptors between processes of one host (`unix(7)`, `SCM_RIGHTS`).
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags,
-    SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags, SocketType,
+    SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketFlags, SocketType,
 };
 
 /// A connected pair of close-on-exec sockets that keep the bounds of messages. When one end is
@@ -21,6 +21,46 @@ pub fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
         SocketFlags::CLOEXEC,
         None,
     )?)
+}
+
+/// Makes a socket called `name` in `directory`, where [`connect`] finds it for as long as the
+/// listener that is returned, or a copy of it in a child, is open.
+///
+/// # Errors
+/// Those of `bind(2)`: `EADDRINUSE` when the name is taken.
+pub fn listen(directory: BorrowedFd<'_>, name: &str) -> io::Result<OwnedFd> {
+    let listener = unconnected()?;
+    rustix::net::bind(&listener, &address(directory, name)?)?;
+    rustix::net::listen(&listener, 8)?;
+    Ok(listener)
+}
+
+/// Waits for one connection to `listener`.
+///
+/// # Errors
+/// Those of `accept(2)`.
+pub fn accept(listener: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    Ok(rustix::io::retry_on_intr(|| rustix::net::accept_with(listener, SocketFlags::CLOEXEC))?)
+}
+
+/// Connects to the socket called `name` in `directory`.
+///
+/// # Errors
+/// Those of `connect(2)`: `ECONNREFUSED` when nobody listens any more.
+pub fn connect(directory: BorrowedFd<'_>, name: &str) -> io::Result<OwnedFd> {
+    let socket = unconnected()?;
+    rustix::net::connect(&socket, &address(directory, name)?)?;
+    Ok(socket)
+}
+
+fn unconnected() -> io::Result<OwnedFd> {
+    let flags = SocketFlags::CLOEXEC;
+    Ok(rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?)
+}
+
+/// A path through the descriptor: those of sockets have room for 108 bytes only.
+fn address(directory: BorrowedFd<'_>, name: &str) -> io::Result<SocketAddrUnix> {
+    Ok(SocketAddrUnix::new(format!("/proc/self/fd/{}/{name}", directory.as_raw_fd()))?)
 }
 
 /// The most descriptors that go with one message: one for each kind of cgroup there can be, and
@@ -91,6 +131,22 @@ mod tests {
         assert_eq!(rustix::io::read(&reader, &mut byte).unwrap(), 1);
         drop(a);
         assert_eq!(receive(b.as_fd(), &mut buffer).unwrap().0, 0);
+    }
+
+    #[test]
+    fn a_socket_with_a_name_is_found_until_it_is_closed() {
+        let directory = tempfile::tempdir().unwrap();
+        let directory = std::fs::File::open(directory.path()).unwrap();
+        let listener = listen(directory.as_fd(), "door").unwrap();
+        let a = connect(directory.as_fd(), "door").unwrap();
+        let b = accept(listener.as_fd()).unwrap();
+        send(a.as_fd(), b"hello", &[]).unwrap();
+        let mut buffer = [0; 8];
+        assert_eq!(receive(b.as_fd(), &mut buffer).unwrap().0, 5);
+        assert!(listen(directory.as_fd(), "door").is_err());
+        drop(listener);
+        let error = connect(directory.as_fd(), "door").unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
     }
 
     #[test]

@@ -13,6 +13,7 @@ use super::handshake::{self, Go, Place, Report, ShimEnd};
 use super::init::{self, Init};
 use super::newborn::{self, Newborn};
 use super::plan::Plan;
+use super::remains::Remains;
 use super::{Container, CreateRequest, Io, Process, hooks};
 
 /// How long the first process may take to get ready, hooks aside.
@@ -30,12 +31,19 @@ impl Container {
         let plan = Plan::check(&request)?;
         check_streams(&plan, &request.io)?;
         newborn::hide()?;
-        let birth = Birth { plan: &plan, io: &request.io };
+        let birth = Birth { plan: &plan, request: &request };
         let mut cgroup = None;
         match birth.give(&mut cgroup).await {
             Ok((init, channel)) => {
                 let cgroup = cgroup.ok_or_else(|| Error::internal("no control group was made"))?;
-                Ok(Self { plan, cgroup, init, channel: Some(channel) })
+                let Plan { about, filter, namespaces, .. } = plan;
+                Ok(Self {
+                    remains: Remains { about, cgroup },
+                    filter,
+                    namespaces: namespaces.private(),
+                    init,
+                    channel: request.gate.is_none().then_some(channel),
+                })
             }
             Err(error) => {
                 if let Some(Err(also)) = cgroup.map(|cgroup| cgroup.remove()) {
@@ -64,7 +72,7 @@ fn clones_into_cgroup() -> bool {
 /// What the first process is made of.
 struct Birth<'a> {
     plan: &'a Plan,
-    io: &'a Io,
+    request: &'a CreateRequest,
 }
 
 impl Birth<'_> {
@@ -89,8 +97,8 @@ impl Birth<'_> {
     }
 
     fn spawn(&self, cgroup: Option<&OwnedFd>) -> Result<Newborn> {
-        let Self { plan, io } = self;
-        let (mut shim_end, child_end) = handshake::pair()?;
+        let Self { plan, request } = self;
+        let (mut shim_end, mut child_end) = handshake::pair()?;
         let options = clone::Options {
             // The process makes these itself: a netns while the shim is busy otherwise, and a
             // cgroupns, whose root is where its maker is, once it has its place.
@@ -99,8 +107,9 @@ impl Birth<'_> {
             ..clone::Options::default()
         };
         let init = || {
-            let shim_end = &mut shim_end;
-            Init { plan, io, channel: &child_end, shim_end, place: None }.run()
+            let (channel, shim_end) = (&mut child_end, &mut shim_end);
+            let (io, gate) = (&request.io, request.gate.as_ref());
+            Init { plan, io, channel, shim_end, gate, place: None }.run()
         };
         let child = plan.namespaces.with_joined_pidns(|| {
             clone::spawn(options, init).context(|| "clone the first process")
@@ -134,8 +143,8 @@ impl Birth<'_> {
         }
         let mounted = newborn::in_time(READY, "mounting", newborn.next()).await?;
         expect(mounted, |report| matches!(report, Report::Mounted))?;
-        let hooks = &self.plan.hooks;
-        let state = hooks::state(self.plan, "creating", Some(newborn.pid()));
+        let hooks = &self.plan.about.hooks;
+        let state = hooks::state(&self.plan.about, "creating", Some(newborn.pid()));
         hooks::run_beside(&hooks.prestart, &state).await.context(|| "prestart")?;
         hooks::run_beside(&hooks.create_runtime, &state).await.context(|| "createRuntime")?;
         newborn.channel.go(Go::HooksRan)

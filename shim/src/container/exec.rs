@@ -28,14 +28,28 @@ impl Container {
     /// As [`Container::create`] for what is about the process; FailedPrecondition when the
     /// container's first process is gone, or the container is paused.
     pub async fn exec(&self, process: &spec::Process, io: Io) -> Result<Process> {
-        let program = Program::check(process)?;
+        self.exec_with_fds(process, io, 0).await
+    }
+
+    /// As [`Container::exec`], and the process keeps as many further descriptors of the caller's
+    /// as `preserved_fds`, from 3 on.
+    ///
+    /// # Errors
+    /// As [`Container::exec`].
+    pub async fn exec_with_fds(
+        &self,
+        process: &spec::Process,
+        io: Io,
+        preserved_fds: u32,
+    ) -> Result<Process> {
+        let program = Program::check(process, preserved_fds)?;
         if program.terminal != matches!(io, Io::Terminal) {
             return Err(Error::invalid_argument(
                 "process.terminal does not agree with the request's terminal",
             ));
         }
-        if self.cgroup.is_frozen()? {
-            let message = format!("container {} is paused: resume it first", self.plan.id);
+        if self.cgroup().is_frozen()? {
+            let message = format!("container {} is paused: resume it first", self.about().id);
             return Err(Error::failed_precondition(message));
         }
         newborn::hide()?;
@@ -50,8 +64,8 @@ impl Container {
     }
 
     fn spawn(&self, program: &Program, io: &Io) -> Result<Newborn> {
-        let target = self.cgroup.clone_target()?;
-        let doors = self.cgroup.doors()?;
+        let target = self.cgroup().clone_target()?;
+        let doors = self.cgroup().doors()?;
         let (mut shim_end, child_end) = handshake::pair()?;
         let options = clone::Options {
             cgroup: target.as_ref().map(AsFd::as_fd),
@@ -62,7 +76,7 @@ impl Container {
             Exec { container: self, program, io, doors: &doors, channel, shim_end }.run()
         };
         let clone = || clone::spawn(options, exec).context(|| "clone a process");
-        let child = match self.plan.namespaces.private().contains(Namespaces::PID) {
+        let child = match self.namespaces.contains(Namespaces::PID) {
             true => with_pidns_of(&self.init.pidfd, clone).map_err(gone)?,
             false => clone()?,
         };
@@ -115,8 +129,7 @@ impl Exec<'_> {
             .map_err(gone)?;
         last_steps::clear_umask();
         rustix::process::setsid().map_err(std::io::Error::from).context(|| "start a session")?;
-        let plan = &self.container.plan;
-        let kinds = plan.namespaces.private().without(Namespaces::PID);
+        let kinds = self.container.namespaces.without(Namespaces::PID);
         namespace::join(self.container.init.pidfd.as_fd(), kinds)
             .context(|| "join the container's namespaces")
             .map_err(gone)?;
@@ -124,7 +137,7 @@ impl Exec<'_> {
         self.take_streams(&root)?;
         let last_steps = LastSteps {
             program: self.program,
-            filter: plan.filter.as_ref(),
+            filter: self.container.filter.as_ref(),
             root: &root,
             channel: self.channel,
         };

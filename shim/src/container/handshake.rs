@@ -16,6 +16,10 @@
 //!          | <----------------------- close --- |  execve closed the child's end: it runs
 //! ```
 //!
+//! A first process that is to outlive its creator has a *gate*, a listening socket: after `Ready`
+//! the child leaves the creator's socket for whoever connects there, and `Start` and what follows
+//! comes that way. One that connects and leaves without `Start` changes nothing.
+//!
 //! Instead of any of its messages the child may send `Failed`, its last one, and before any of
 //! them `Warning`s. An exec has only `Start` and the close.
 //! Each end takes the closing of the other for its death.
@@ -135,6 +139,14 @@ impl ShimEnd {
         UnixDatagram::from_std(fd.into()).map(Self).context(|| "watch the socket to a process")
     }
 
+    /// Takes the connection to a child's gate into the runtime.
+    pub(super) fn at_gate(connection: OwnedFd) -> Result<Self> {
+        rustix::io::ioctl_fionbio(&connection, true)
+            .map_err(io::Error::from)
+            .context(|| "make a socket non-blocking")?;
+        Self::new(connection)
+    }
+
     /// The next report; `None` when the child closed its end.
     pub(super) async fn next(&self) -> Result<Option<Report>> {
         let mut buffer = [0; MESSAGE_MAX];
@@ -210,6 +222,19 @@ impl ChildEnd {
         self.receive(expected).map(drop)
     }
 
+    /// Lets in whoever connects to `gate`, until one says to start, and speaks with that one from
+    /// then on.
+    pub(super) fn open_gate(&mut self, gate: &OwnedFd) -> Result<()> {
+        loop {
+            let visitor = socket::accept(gate.as_fd()).context(|| "wait to be started")?;
+            *self = Self(visitor);
+            match self.wait_for(Go::Start) {
+                Err(error) if error.kind() == Kind::Cancelled => {}
+                other => return other,
+            }
+        }
+    }
+
     /// Waits until the cgroup is there, and enters it.
     pub(super) fn enter_cgroup(&self) -> Result<Place> {
         let (place, doors) = self.receive(Go::Cgroup)?;
@@ -223,7 +248,7 @@ impl ChildEnd {
         let (length, fds) =
             socket::receive(self.0.as_fd(), &mut buffer).context(|| "hear from the shim")?;
         match &buffer[..length] {
-            [] => Err(Error::cancelled("the shim is gone")),
+            [] => Err(Error::cancelled("the other end is gone")),
             [tag, rest @ ..] if *tag == expected.tag() => Ok((rest.to_vec(), fds)),
             _ => Err(Error::internal("the shim sent a message out of its order")),
         }
@@ -262,6 +287,22 @@ mod tests {
         let Some(Report::Failed(error)) = shim.next().await.unwrap() else { panic!() };
         assert_eq!(error.message(), "no such thing");
         assert!(shim.next().await.unwrap().is_none());
+    }
+
+    #[tokio::test]
+    async fn a_gate_opens_for_the_first_who_says_start() {
+        let directory = tempfile::tempdir().unwrap();
+        let directory = std::fs::File::open(directory.path()).unwrap();
+        let gate = socket::listen(directory.as_fd(), "gate").unwrap();
+        let (shim, mut child) = ends();
+        let visit = || socket::connect(directory.as_fd(), "gate").unwrap();
+        drop(visit());
+        let starter = ShimEnd::at_gate(visit()).unwrap();
+        starter.go(Go::Start).unwrap();
+        child.open_gate(&gate).unwrap();
+        assert!(shim.next().await.unwrap().is_none(), "the creator is still connected");
+        child.report(&Report::Warning("careful".into())).unwrap();
+        let Some(Report::Warning(_)) = starter.next().await.unwrap() else { panic!() };
     }
 
     #[tokio::test]

@@ -21,8 +21,8 @@ use rustix::fs::MemfdFlags;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use serde::Serialize;
 
+use super::about::About;
 use super::handshake::{self, Report, ShimEnd};
-use super::plan::Plan;
 
 /// How much of what a failed hook printed is in the error.
 const OUTPUT_MAX: usize = 1024;
@@ -41,15 +41,15 @@ struct State<'a> {
     annotations: &'a BTreeMap<String, String>,
 }
 
-/// The state of the container of `plan`; `pid` is its first process, while it is there.
-pub(super) fn state(plan: &Plan, status: &str, pid: Option<i32>) -> String {
+/// The state of the container `about`; `pid` is its first process, while it is there.
+pub(super) fn state(about: &About, status: &str, pid: Option<i32>) -> String {
     let state = State {
-        oci_version: &plan.oci_version,
-        id: &plan.id,
+        oci_version: &about.oci_version,
+        id: &about.id,
         status,
         pid,
-        bundle: &plan.bundle,
-        annotations: &plan.annotations,
+        bundle: &about.bundle,
+        annotations: &about.annotations,
     };
     serde_json::to_string(&state).unwrap_or_default()
 }

@@ -5,11 +5,11 @@
 
 use std::convert::Infallible;
 use std::ffi::CString;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 
 use berth_sys::namespace::{self, Namespaces};
 use berth_sys::path::Root;
-use berth_sys::{loopback, mount, process};
+use berth_sys::{loopback, process};
 use berth_types::{Result, ResultExt};
 use rustix::thread::{self, Gid, Uid};
 
@@ -23,8 +23,10 @@ use super::{Io, cgroup_mounts, console, devices, hooks, masks, sysctl};
 pub(super) struct Init<'a> {
     pub(super) plan: &'a Plan,
     pub(super) io: &'a Io,
-    pub(super) channel: &'a ChildEnd,
+    pub(super) channel: &'a mut ChildEnd,
     pub(super) shim_end: &'a mut OwnedFd,
+    /// Where it is to be started, if not by its creator.
+    pub(super) gate: Option<&'a OwnedFd>,
     /// Where it is, once it is in its control group.
     pub(super) place: Option<Place>,
 }
@@ -52,13 +54,16 @@ impl Init<'_> {
         self.set_parameters()?;
         self.take_streams(&root)?;
         self.close_filesystem(&root)?;
-        mount::pivot(root.as_fd()).context(|| "make the container's root the root")?;
+        self.plan.root.enter(&root)?;
         let image = self.last_steps(&root).prepare()?;
         self.channel.report(&Report::Ready)?;
-        self.channel.wait_for(Go::Start)?;
+        match self.gate {
+            Some(gate) => self.channel.open_gate(gate)?,
+            None => self.channel.wait_for(Go::Start)?,
+        }
         hooks::run(
-            &self.plan.hooks.start_container,
-            &hooks::state(self.plan, "created", self.pid()),
+            &self.plan.about.hooks.start_container,
+            &hooks::state(&self.plan.about, "created", self.pid()),
         )
         .context(|| "startContainer")?;
         self.last_steps(&root).finish(&image)
@@ -70,7 +75,7 @@ impl Init<'_> {
         last_steps::clear_umask();
         rustix::process::setsid().map_err(std::io::Error::from).context(|| "start a session")?;
         if self.plan.new_keyring {
-            let name = CString::new(format!("berth.{}", self.plan.id)).unwrap_or_default();
+            let name = CString::new(format!("berth.{}", self.plan.about.id)).unwrap_or_default();
             if let Err(error) = process::join_session_keyring(&name) {
                 let text = format!("the container has no keyring of its own: {error}");
                 self.channel.report(&Report::Warning(text))?;
@@ -133,8 +138,8 @@ impl Init<'_> {
             self.channel.report(&Report::Mounted)?;
             self.channel.wait_for(Go::HooksRan)?;
         }
-        let state = hooks::state(self.plan, "creating", self.pid());
-        hooks::run(&self.plan.hooks.create_container, &state).context(|| "createContainer")
+        let state = hooks::state(&self.plan.about, "creating", self.pid());
+        hooks::run(&self.plan.about.hooks.create_container, &state).context(|| "createContainer")
     }
 
     fn set_parameters(&self) -> Result<()> {
@@ -185,7 +190,7 @@ impl Init<'_> {
 
 /// Whether there are hooks that the shim runs while the container's process waits.
 pub(super) fn runs_beside(plan: &Plan) -> bool {
-    !plan.hooks.prestart.is_empty() || !plan.hooks.create_runtime.is_empty()
+    !plan.about.hooks.prestart.is_empty() || !plan.about.hooks.create_runtime.is_empty()
 }
 
 fn become_root() -> std::io::Result<()> {

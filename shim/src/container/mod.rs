@@ -7,13 +7,16 @@
 //!
 //! The caller must have one thread, and all of it runs on a current-thread runtime.
 
+mod about;
 mod account;
 mod cgroup_mounts;
+mod config;
 mod console;
 mod create;
-mod destroy;
 mod devices;
 mod exec;
+mod existing;
+mod freeze;
 mod handshake;
 mod hooks;
 mod id_maps;
@@ -28,7 +31,9 @@ mod namespaces;
 mod newborn;
 mod plan;
 mod program;
+mod remains;
 mod rootfs;
+mod signal;
 mod start;
 mod sysctl;
 
@@ -36,12 +41,20 @@ use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
 use berth_sys::cgroup::Cgroup;
+use berth_sys::namespace::Namespaces;
+use berth_sys::seccomp;
+use berth_types::Result;
 use berth_types::spec::{self, Spec};
 
+use about::About;
 use handshake::ShimEnd;
-use plan::Plan;
 
+pub use config::read_spec;
+pub use existing::Existing;
+pub use freeze::freeze;
 pub use plan::cgroup_path;
+pub use remains::Remains;
+pub use signal::signal_all;
 
 /// What a container is created from.
 #[derive(Debug)]
@@ -59,6 +72,13 @@ pub struct CreateRequest {
     pub io: Io,
     /// It shares the shim's session keyring.
     pub no_new_keyring: bool,
+    /// Its root is not pivoted to but moved over the host's.
+    pub no_pivot: bool,
+    /// How many further descriptors of the caller's its first process keeps, from 3 on.
+    pub preserved_fds: u32,
+    /// A listening socket at which the first process then waits for [`Existing`] to start it. It
+    /// outlives its creator; [`Container::start`] is not for the value that is returned.
+    pub gate: Option<OwnedFd>,
 }
 
 /// The standard streams that a process gets.
@@ -95,8 +115,10 @@ pub struct Process {
 /// A container whose first process was started and may have ended.
 #[derive(Debug)]
 pub struct Container {
-    plan: Plan,
-    cgroup: Cgroup,
+    remains: Remains,
+    filter: Option<seccomp::Program>,
+    /// The kinds of kernel namespaces that may differ from the caller's.
+    namespaces: Namespaces,
     init: Process,
     /// Leads to the first process until it becomes the program.
     channel: Option<ShimEnd>,
@@ -115,6 +137,18 @@ impl Container {
 
     /// Its control group: limits, figures, freezing, killing.
     pub fn cgroup(&self) -> &Cgroup {
-        &self.cgroup
+        &self.remains.cgroup
+    }
+
+    /// Destroys it with its first process, which has ended or is killed now.
+    ///
+    /// # Errors
+    /// As [`Remains::destroy`].
+    pub async fn destroy(self) -> Result<()> {
+        self.remains.destroy().await
+    }
+
+    fn about(&self) -> &About {
+        &self.remains.about
     }
 }

@@ -5,12 +5,12 @@ use std::path::{Path, PathBuf};
 use berth_sys::mount::Propagation;
 use berth_sys::namespace::Namespaces;
 use berth_sys::seccomp;
-use berth_types::spec::{self, Hooks, Resources, Spec};
-use berth_types::{Error, Result, ResultExt, id};
+use berth_types::spec::{self, Resources, Spec};
+use berth_types::{Error, Result, ResultExt};
 
 use super::CreateRequest;
+use super::about::About;
 use super::devices::{self, Node};
-use super::hooks;
 use super::id_maps::IdMaps;
 use super::mount_options::{self, MountOptions};
 use super::mounts::MountPlan;
@@ -21,10 +21,7 @@ use super::sysctl::{self, Sysctl};
 /// Everything that a container's first process needs to know.
 #[derive(Debug)]
 pub(super) struct Plan {
-    pub(super) id: String,
-    pub(super) bundle: PathBuf,
-    pub(super) oci_version: String,
-    pub(super) annotations: std::collections::BTreeMap<String, String>,
+    pub(super) about: About,
     pub(super) namespaces: NamespacePlan,
     pub(super) id_maps: IdMaps,
     pub(super) root: RootPlan,
@@ -36,7 +33,6 @@ pub(super) struct Plan {
     pub(super) domainname: Option<String>,
     pub(super) sysctls: Vec<Sysctl>,
     pub(super) persona: Option<u32>,
-    pub(super) hooks: Hooks,
     pub(super) program: Program,
     pub(super) filter: Option<seccomp::Program>,
     pub(super) cgroup: PathBuf,
@@ -52,6 +48,8 @@ pub(super) struct RootPlan {
     /// What is mounted there, one on the other; when there is none, what lies there is the root.
     pub(super) mounts: Vec<(spec::Mount, MountOptions)>,
     pub(super) readonly: bool,
+    /// It can't be pivoted to, as where the host's root is the kernel's first filesystem.
+    pub(super) no_pivot: bool,
     /// `linux.rootfsPropagation`, and whether of the mounts below too.
     pub(super) propagation: Option<(Propagation, bool)>,
 }
@@ -62,21 +60,16 @@ impl Plan {
     /// # Errors
     /// InvalidArgument, naming the field; Unimplemented for what is not offered.
     pub(super) fn check(request: &CreateRequest) -> Result<Self> {
-        id::validate("container", &request.id)?;
         let spec = &request.spec;
+        let about = About::check(&request.id, &request.bundle, spec)?;
         let linux = spec.linux.clone().unwrap_or_default();
         let process = spec.process.as_ref().ok_or_else(|| missing("process"))?;
         let namespaces = NamespacePlan::check(&linux.namespaces)?;
         let private = namespaces.private();
-        let hooks = spec.hooks.clone().unwrap_or_default();
-        hooks::check(&hooks)?;
         Ok(Self {
-            id: request.id.clone(),
-            bundle: request.bundle.clone(),
-            oci_version: spec.oci_version.clone(),
-            annotations: spec.annotations.clone(),
+            about,
             id_maps: IdMaps::check(&linux, namespaces.new)?,
-            root: RootPlan::check(spec, &request.rootfs, &request.bundle)?,
+            root: RootPlan::check(request)?,
             mounts: MountPlan::check_all(&spec.mounts, &request.bundle)?,
             devices: devices::check(&linux.devices)?,
             masked_paths: absolute("linux.maskedPaths", &linux.masked_paths)?,
@@ -85,8 +78,7 @@ impl Plan {
             domainname: name("domainname", &spec.domainname, private)?,
             sysctls: sysctl::check(&linux.sysctl, private)?,
             persona: persona(&linux)?,
-            hooks,
-            program: Program::check(process)?,
+            program: Program::check(process, request.preserved_fds)?,
             filter: filter(&linux)?,
             cgroup: cgroup_path(spec, &request.id),
             resources: linux.resources.unwrap_or_default(),
@@ -97,7 +89,8 @@ impl Plan {
 }
 
 impl RootPlan {
-    fn check(spec: &Spec, mounts: &[spec::Mount], bundle: &Path) -> Result<Self> {
+    fn check(request: &CreateRequest) -> Result<Self> {
+        let CreateRequest { spec, rootfs: mounts, bundle, .. } = request;
         let root = spec.root.as_ref().ok_or_else(|| missing("root"))?;
         if root.path.is_empty() {
             return Err(missing("root.path"));
@@ -112,6 +105,7 @@ impl RootPlan {
             path,
             mounts: mounts.iter().map(with_options).collect::<Result<_>>()?,
             readonly: root.readonly,
+            no_pivot: request.no_pivot,
             propagation: propagation
                 .filter(|name| !name.is_empty())
                 .map(root_propagation)
@@ -174,7 +168,7 @@ fn persona(linux: &spec::Linux) -> Result<Option<u32>> {
     }
 }
 
-fn filter(linux: &spec::Linux) -> Result<Option<seccomp::Program>> {
+pub(super) fn filter(linux: &spec::Linux) -> Result<Option<seccomp::Program>> {
     let Some(profile) = &linux.seccomp else { return Ok(None) };
     if profile.listener_path.as_deref().is_some_and(|path| !path.is_empty()) {
         return Err(Error::unimplemented("linux.seccomp.listenerPath is not offered"));

@@ -31,11 +31,13 @@ pub(super) struct Program {
     pub(super) console_size: Option<ConsoleSize>,
     /// How readily it is killed when memory is short.
     pub(super) oom_score_adj: Option<i32>,
+    /// How many descriptors it keeps besides the standard three.
+    preserved_fds: u32,
 }
 
 impl Program {
-    /// Checks `process`.
-    pub(super) fn check(process: &spec::Process) -> Result<Self> {
+    /// Checks `process`, which keeps descriptors from 3 on.
+    pub(super) fn check(process: &spec::Process, preserved_fds: u32) -> Result<Self> {
         if process.args.is_empty() || process.args[0].is_empty() {
             return Err(Error::invalid_argument("process.args names no command"));
         }
@@ -62,6 +64,7 @@ impl Program {
             terminal: process.terminal,
             console_size: process.console_size.clone(),
             oom_score_adj: process.oom_score_adj,
+            preserved_fds,
         })
     }
 
@@ -121,14 +124,15 @@ impl Program {
         }
     }
 
-    /// Becomes the program whose file is at `path`. No descriptor but the standard three goes
-    /// along, and signals are as the program expects them.
+    /// Becomes the program whose file is at `path`. No descriptor but the standard three and
+    /// the preserved ones goes along, and signals are as the program expects them.
     pub(super) fn become_program(
         &self,
         path: &CStr,
         environment: &[CString],
     ) -> Result<Infallible> {
-        process::close_on_exec_from(3).context(|| "mark descriptors close-on-exec")?;
+        process::close_on_exec_from(3 + self.preserved_fds)
+            .context(|| "mark descriptors close-on-exec")?;
         process::restore_signals();
         exec::execve(path, &self.args, environment).map_err(|error| {
             let errno = Errno::from_io_error(&error).unwrap_or(Errno::IO);
@@ -203,7 +207,7 @@ mod tests {
     }
 
     fn find(name: &str, env: &[&str]) -> Result<CString> {
-        Program::check(&process(&[name], env)).unwrap().find()
+        Program::check(&process(&[name], env), 0).unwrap().find()
     }
 
     #[test]
@@ -226,7 +230,7 @@ mod tests {
 
     #[test]
     fn the_last_value_of_a_variable_counts() {
-        let program = Program::check(&process(&["a"], &["A=1", "B=2", "A=3"])).unwrap();
+        let program = Program::check(&process(&["a"], &["A=1", "B=2", "A=3"]), 0).unwrap();
         assert_eq!(program.environment, [c"B=2", c"A=3"].map(CStr::to_owned));
     }
 
@@ -238,7 +242,7 @@ mod tests {
             (process(&["a"], &["novalue"]), "process.env"),
             (spec::Process { cwd: "here".into(), ..process(&["a"], &[]) }, "process.cwd"),
         ] {
-            let error = Program::check(&bad).unwrap_err();
+            let error = Program::check(&bad, 0).unwrap_err();
             assert_eq!(error.kind(), Kind::InvalidArgument);
             assert!(error.message().contains(field), "{error}");
         }

@@ -83,6 +83,15 @@ impl RootPlan {
         Ok(copy)
     }
 
+    /// Makes `root` the caller's root.
+    pub(super) fn enter(&self, root: &Root) -> Result<()> {
+        let enter = match self.no_pivot {
+            true => mount::move_to_root,
+            false => mount::pivot,
+        };
+        enter(root.as_fd()).context(|| "make the container's root the root")
+    }
+
     /// Makes `root` read-only if the spec says so. What is mounted below it stays as it is.
     pub(super) fn finish(&self, root: &Root) -> Result<()> {
         if self.readonly {

@@ -22,11 +22,11 @@ impl Container {
         let Some(channel) = self.channel.take() else {
             return Err(Error::failed_precondition(format!(
                 "container {} was started before",
-                self.plan.id
+                self.about().id
             )));
         };
         channel.go(Go::Start)?;
-        let hooks = &self.plan.hooks;
+        let hooks = &self.remains.about.hooks;
         let limit = RUNNING + hooks::longest(&hooks.start_container).unwrap_or(RUNNING);
         in_time(limit, "starting the program", async {
             loop {
@@ -39,7 +39,7 @@ impl Container {
             }
         })
         .await?;
-        let state = hooks::state(&self.plan, "running", Some(self.init.pid));
+        let state = hooks::state(self.about(), "running", Some(self.init.pid));
         if let Err(error) = hooks::run_beside(&hooks.poststart, &state).await {
             tracing::warn!("a poststart hook failed: {error}");
         }

@@ -16,7 +16,6 @@ mod events;
 mod exit;
 mod flags;
 mod info;
-mod log;
 mod metrics;
 mod process;
 mod reaper;

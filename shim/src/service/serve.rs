@@ -13,7 +13,8 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::flags::Flags;
 use super::task::{Service, Shim};
-use super::{bundle, log, reaper};
+use super::{bundle, reaper};
+use crate::log::{Format, Log};
 
 /// How long the shim's end waits for its last events to be forwarded.
 const FAREWELL: Duration = Duration::from_secs(2);
@@ -26,7 +27,7 @@ const LAST_ANSWER: Duration = Duration::from_millis(10);
 /// When standard input is no listening socket, and when the kernel refuses what the shim is built
 /// on.
 pub(super) fn serve(flags: &Flags) -> Result<()> {
-    log::start(flags.debug);
+    Log { debug: flags.debug, format: Format::Text, file: None }.start();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

@@ -107,6 +107,9 @@ impl Rig {
             spec: self.spec.clone(),
             io,
             no_new_keyring: false,
+            no_pivot: false,
+            preserved_fds: 0,
+            gate: None,
         }
     }
 

@@ -5,13 +5,13 @@ use std::sync::Arc;
 use berth_proto::containerd::events::{TaskCreate, TaskIo};
 use berth_proto::containerd::runc::v1::Options;
 use berth_proto::containerd::task::v3::{CreateTaskRequest, CreateTaskResponse};
-use berth_types::spec::{self, Spec};
-use berth_types::{Error, Result, ResultExt};
+use berth_types::spec;
+use berth_types::{Error, Result};
 use prost::{Message, Name};
 use prost_types::Any;
 
 use super::Shim;
-use crate::container::{Container, CreateRequest};
+use crate::container::{self, Container, CreateRequest};
 use crate::service::process::{Phase, Process, Step};
 use crate::service::stdio::{Names, Owner};
 
@@ -66,7 +66,7 @@ impl Shim {
         step: &Step<'_>,
     ) -> Result<i32> {
         let options = options(request.options.as_ref())?;
-        let spec = self.read_spec()?;
+        let spec = container::read_spec(&self.bundle.join("config.json"))?;
         let owner = Owner { uid: options.io_uid, gid: options.io_gid };
         let (io, ends) = process.streams.open(owner)?;
         let mut slot = self.container.write().await;
@@ -78,6 +78,9 @@ impl Shim {
             spec,
             io,
             no_new_keyring: options.no_new_keyring,
+            no_pivot: options.no_pivot_root,
+            preserved_fds: 0,
+            gate: None,
         })
         .await?;
         let terminal = container.take_terminal();
@@ -97,15 +100,6 @@ impl Shim {
         self.watch_memory(container.cgroup());
         *slot = Some(container);
         Ok(pid)
-    }
-
-    fn read_spec(&self) -> Result<Spec> {
-        let path = self.bundle.join("config.json");
-        let what = || format!("read {}", path.display());
-        let text = std::fs::read(&path).context(what)?;
-        serde_json::from_slice(&text)
-            .map_err(|error| Error::invalid_argument(error.to_string()))
-            .context(what)
     }
 }
 

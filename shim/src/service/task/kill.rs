@@ -2,12 +2,11 @@
 
 use berth_proto::containerd::task::v3::KillRequest;
 use berth_sys::cgroup::Cgroup;
-use berth_types::{Error, Result, ResultExt};
-use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open};
-
-use std::os::fd::AsFd;
+use berth_types::{Error, Result};
+use rustix::process::Signal;
 
 use super::Shim;
+use crate::container;
 use crate::service::process::{Phase, Process};
 
 impl Shim {
@@ -21,7 +20,9 @@ impl Shim {
             .filter(|signal| (0..=64).contains(signal))
             .ok_or_else(|| Error::invalid_argument(format!("{} is no signal", request.signal)))?;
         if request.all {
-            return self.with_cgroup(&request.id, |cgroup| kill_all(cgroup, signal)).await;
+            return self
+                .with_cgroup(&request.id, |cgroup| container::signal_all(cgroup, signal))
+                .await;
         }
         process.signal(signal)?;
         if signal == Signal::KILL.as_raw() && process.is_init() {
@@ -38,20 +39,4 @@ impl Shim {
         let thaw = |cgroup: &Cgroup| if cgroup.is_frozen()? { cgroup.thaw() } else { Ok(()) };
         self.with_cgroup(id, thaw).await
     }
-}
-
-fn kill_all(cgroup: &Cgroup, signal: i32) -> Result<()> {
-    if signal == Signal::KILL.as_raw() {
-        return cgroup.kill_all().map(drop);
-    }
-    for pid in cgroup.pids()? {
-        let Some(pid) = Pid::from_raw(pid) else { continue };
-        // A process that has ended since needs no signal.
-        let Ok(pidfd) = pidfd_open(pid, PidfdFlags::empty()) else { continue };
-        match berth_sys::pidfd::send_signal(pidfd.as_fd(), signal) {
-            Err(error) if error.raw_os_error() == Some(rustix::io::Errno::SRCH.raw_os_error()) => {}
-            other => other.context(|| format!("send signal {signal} to process {pid:?}"))?,
-        }
-    }
-    Ok(())
 }

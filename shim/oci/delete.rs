@@ -1,0 +1,38 @@
+//! `delete`: a container that has ended, or any by force.
+
+use berth_types::{Error, Kind, Result};
+
+use crate::record::{Records, Status};
+
+/// Deletes a container.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Delete {
+    /// Kill it first if it runs; that there is none is fine
+    #[arg(short, long)]
+    force: bool,
+    /// The container's id
+    id: String,
+}
+
+impl Delete {
+    /// # Errors
+    /// NotFound without such a container, FailedPrecondition when it runs.
+    pub(crate) async fn run(self, records: &Records) -> Result<()> {
+        let found = match records.find(&self.id) {
+            Err(error) if error.kind() == Kind::NotFound && self.force => {
+                return records.clear(&self.id).await;
+            }
+            found => found?,
+        };
+        let status = found.status()?;
+        if matches!(status, Status::Running | Status::Paused) && !self.force {
+            return Err(Error::failed_precondition(format!(
+                "cannot delete container {} that is not stopped: {}",
+                self.id,
+                status.word()
+            )));
+        }
+        found.remains()?.destroy().await?;
+        found.remove()
+    }
+}

@@ -1,0 +1,48 @@
+//! `run`: `create` and `start` in one, and `delete` after the end.
+
+use berth_types::Result;
+
+use crate::birth::{Birth, Born};
+use crate::foreground;
+use crate::record::Records;
+
+/// Runs a container.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Run {
+    #[command(flatten)]
+    pub(crate) birth: Birth,
+    /// Don't wait for the end
+    #[arg(short, long)]
+    detach: bool,
+    /// Leave the container to be deleted after its end
+    #[arg(long)]
+    keep: bool,
+}
+
+impl Run {
+    /// The status of its process.
+    ///
+    /// # Errors
+    /// As [`Birth::create`] and [`Container::start`](containerd_shim_berth_v1::container::Container::start);
+    /// nothing is left then.
+    pub(crate) async fn run(self, records: &Records) -> Result<u8> {
+        let born = self.birth.create(records, self.detach).await?;
+        let done = match self.detach {
+            true => records.find(&self.birth.id)?.container()?.start().await.map(|()| 0),
+            false => attend(born).await,
+        };
+        if done.is_err() || !(self.detach || self.keep) {
+            let found = records.find(&self.birth.id)?;
+            let cleared = found.remains()?.destroy().await;
+            found.remove().and(cleared)?;
+        }
+        done
+    }
+}
+
+async fn attend(born: Born) -> Result<u8> {
+    let Born { mut container, terminal, .. } = born;
+    let attendant = foreground::Attendant::new(terminal)?;
+    container.start().await?;
+    attendant.attend(container.init()).await
+}

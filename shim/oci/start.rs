@@ -1,0 +1,29 @@
+//! `start`: lets the process of a created container become its program.
+
+use berth_types::{Error, Result};
+
+use crate::record::{Records, Status};
+
+/// Starts a container.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Start {
+    /// The container's id
+    id: String,
+}
+
+impl Start {
+    /// # Errors
+    /// NotFound without such a container, FailedPrecondition when it is not there to be started.
+    pub(crate) async fn run(self, records: &Records) -> Result<()> {
+        let found = records.find(&self.id)?;
+        match found.status()? {
+            Status::Created => found.container()?.start().await,
+            Status::Stopped => {
+                Err(Error::failed_precondition("cannot start a container that has stopped"))
+            }
+            Status::Running | Status::Paused => {
+                Err(Error::failed_precondition("cannot start an already running container"))
+            }
+        }
+    }
+}
