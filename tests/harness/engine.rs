@@ -33,6 +33,11 @@ pub struct Engine {
     daemon: Option<Running>,
 }
 
+/// The program `name` of this workspace, as it was built with this one.
+pub fn built(name: &str) -> PathBuf {
+    binaries().join(name)
+}
+
 /// The directory of the binaries that were built with this program: `target/PROFILE`, where a
 /// test lies below in `deps`.
 fn binaries() -> PathBuf {

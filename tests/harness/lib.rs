@@ -19,7 +19,7 @@ mod terminal;
 mod tokens;
 
 pub use disk::SmallDisk;
-pub use engine::{Engine, Flavor};
+pub use engine::{Engine, Flavor, built};
 pub use gate::{Asked, Gate};
 pub use image::{Image, Layer, noise};
 pub use process::{Finished, Running, wait_until};

@@ -45,6 +45,23 @@ impl Finished {
         Self::from_command(&mut command, input)
     }
 
+    /// Runs `command` to its end, with its output in a file each: what it leaves in the background
+    /// may keep them open.
+    pub fn leaving(command: &mut Command) -> Self {
+        use std::io::{Read, Seek};
+        let line = format!("{command:?}");
+        let mut files = [(); 2].map(|()| tempfile::tempfile().expect("make a file"));
+        let copy = |file: &std::fs::File| file.try_clone().expect("share a file");
+        command.stdin(Stdio::null()).stdout(copy(&files[0])).stderr(copy(&files[1]));
+        let status = command.status().unwrap_or_else(|error| panic!("{line}: {error}"));
+        let [stdout, stderr] = files.each_mut().map(|file| {
+            let mut bytes = Vec::new();
+            file.rewind().and_then(|()| file.read_to_end(&mut bytes)).expect("read the output");
+            bytes
+        });
+        Self::new(line, &Output { status, stdout, stderr })
+    }
+
     fn from_command(command: &mut Command, input: &[u8]) -> Self {
         command.stdin(if input.is_empty() { Stdio::null() } else { Stdio::piped() });
         let line = format!("{command:?}");
