@@ -8,9 +8,18 @@
 //! <https://github.com/opencontainers/runtime-spec/tree/v1.3.0>.
 
 #![allow(clippy::unwrap_used, reason = "a failed step fails the test")]
-#![allow(dead_code, reason = "the rig serves areas that are being written")]
 
+mod devices;
+mod exec;
+mod filter;
+mod hooks;
 mod lifecycle;
+mod limits;
+mod mounts;
+mod namespaces;
 mod process;
 mod rig;
+mod rights;
 mod root;
+mod terminal;
+mod userns;

@@ -4,7 +4,7 @@ use std::fs;
 
 use serde_json::json;
 
-use crate::rig::on_both;
+use crate::rig::{on_both, on_both_since, on_ours};
 
 /// config.md, "Process": `args` has the same semantics as execvp's.
 #[test]
@@ -74,5 +74,66 @@ fn the_oom_score() {
     on_both(|rig| {
         rig.spec["process"]["oomScoreAdj"] = json!(731);
         assert_eq!(rig.sh("cat /proc/self/oom_score_adj"), "731");
+    });
+}
+
+/// config.md, "Linux Process": `scheduler`.
+#[test]
+fn the_scheduler() {
+    on_both_since((1, 2), |rig| {
+        rig.spec["process"]["scheduler"] = json!({ "policy": "SCHED_BATCH", "nice": 7 });
+        // Fields 19 and 41 of proc_pid_stat(5), without the two before the program's name.
+        assert_eq!(rig.sh("cut -d' ' -f19,41 /proc/self/stat"), "7 3");
+    });
+    on_both_since((1, 2), |rig| {
+        rig.spec["process"]["scheduler"] = json!({ "policy": "SCHED_GUESS" });
+        assert_ne!(rig.create(&["true"]).code, 0);
+    });
+}
+
+/// config.md, "Linux Process": `ioPriority`.
+#[test]
+fn the_io_priority() {
+    on_both_since((1, 2), |rig| {
+        rig.spec["process"]["ioPriority"] = json!({ "class": "IOPRIO_CLASS_BE", "priority": 6 });
+        let priority = rig.sh("busybox ionice");
+        assert_eq!(priority, "best-effort: prio 6");
+    });
+}
+
+/// config-linux.md, "Personality".
+#[test]
+fn the_personality() {
+    on_both_since((1, 2), |rig| {
+        rig.spec["linux"]["personality"] = json!({ "domain": "LINUX32" });
+        assert_ne!(rig.sh("uname -m"), "x86_64");
+        rig.spec["linux"]["personality"] = json!({ "domain": "LINUX" });
+        rig.sh("uname -m");
+        rig.spec["linux"]["personality"] = json!({ "domain": "WINDOWS" });
+        assert_ne!(rig.create(&["true"]).code, 0);
+    });
+}
+
+/// config.md, "Linux Process": `execCPUAffinity` is where an exec runs, at first and then.
+#[test]
+fn the_processors_of_an_exec() {
+    on_both_since((1, 3), |rig| {
+        rig.spec["process"]["execCPUAffinity"] = json!({ "initial": "0", "final": "0" });
+        rig.with_sleeper(|rig| {
+            let allowed = rig.exec("grep Cpus_allowed_list /proc/self/status | cut -f2");
+            assert_eq!(allowed, "0");
+        });
+    });
+}
+
+/// config-linux.md, "Memory Policy".
+#[test]
+fn the_memory_policy() {
+    on_ours("1.1 has no memory policy", |rig| {
+        rig.spec["linux"]["memoryPolicy"] = json!({ "mode": "MPOL_INTERLEAVE", "nodes": "0" });
+        let maps = rig.sh("head -n1 /proc/self/numa_maps");
+        assert!(maps.contains(" interleave:0 "), "{maps}");
+        rig.spec["linux"]["memoryPolicy"] = json!({ "mode": "MPOL_ELSEWHERE" });
+        rig.create(&["true"]).exited(1).complains("linux.memoryPolicy");
     });
 }

@@ -15,7 +15,7 @@ use tempfile::TempDir;
 
 const APPLETS: &[&str] = &[
     "awk", "cat", "chmod", "cut", "dd", "echo", "env", "false", "grep", "head", "hostname", "id",
-    "kill", "ls", "mkdir", "mknod", "mount", "nice", "ps", "pwd", "readlink", "sh", "sleep",
+    "kill", "ls", "mkdir", "mknod", "mount", "nice", "ps", "pwd", "readlink", "sh", "sleep", "rm",
     "sort", "stat", "stty", "test", "touch", "tr", "true", "tty", "umount", "uname", "wc",
 ];
 
@@ -103,7 +103,7 @@ pub(crate) struct Rig {
 }
 
 impl Rig {
-    fn new(runtime: Runtime) -> Self {
+    pub(crate) fn new(runtime: Runtime) -> Self {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let directory = tempfile::Builder::new().prefix("berth-oci-").tempdir().unwrap();
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);

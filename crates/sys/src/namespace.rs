@@ -27,9 +27,11 @@ impl Namespaces {
     pub const IPC: Self = Self(libc::CLONE_NEWIPC);
     /// `CLONE_NEWCGROUP`
     pub const CGROUP: Self = Self(libc::CLONE_NEWCGROUP);
+    /// `CLONE_NEWTIME`
+    pub const TIME: Self = Self(0x80);
 
     /// Every kind with the name of its file in `/proc/PID/ns`.
-    pub const FILES: [(Self, &'static str); 7] = [
+    pub const FILES: [(Self, &'static str); 8] = [
         (Self::USER, "user"),
         (Self::PID, "pid"),
         (Self::MOUNT, "mnt"),
@@ -37,6 +39,7 @@ impl Namespaces {
         (Self::UTS, "uts"),
         (Self::IPC, "ipc"),
         (Self::CGROUP, "cgroup"),
+        (Self::TIME, "time"),
     ];
 
     /// Whether each kind of `other` is in this set.

@@ -9,12 +9,13 @@ use berth_sys::namespace::Namespaces;
 use berth_types::{Error, Result, ResultExt};
 
 use super::cgroup_mounts::CGROUP2_SUPER_MAGIC;
-use super::handshake::{self, Go, Place, Report, ShimEnd};
+use super::guide;
+use super::handshake::{self, ChildEnd, Go, Place, Report, ShimEnd};
 use super::init::{self, Init};
 use super::newborn::{self, Newborn};
 use super::plan::Plan;
 use super::remains::Remains;
-use super::{Container, CreateRequest, Io, Process, hooks};
+use super::{Container, CreateRequest, Io, Process, hooks, net_devices, owners};
 
 /// How long the first process may take to get ready, hooks aside.
 const READY: Duration = Duration::from_secs(60);
@@ -28,9 +29,10 @@ impl Container {
     /// not offered; DeadlineExceeded when the filesystem hangs. The container then leaves no
     /// process, mount or control group.
     pub async fn create(request: CreateRequest) -> Result<Self> {
-        let plan = Plan::check(&request)?;
+        let mut plan = Plan::check(&request)?;
         check_streams(&plan, &request.io)?;
         newborn::hide()?;
+        owners::prepare(&mut plan.mounts).await?;
         let birth = Birth { plan: &plan, request: &request };
         let mut cgroup = None;
         match birth.give(&mut cgroup).await {
@@ -86,7 +88,7 @@ impl Birth<'_> {
             let made = Cgroup::create(&plan.cgroup, &plan.resources)?;
             target = cgroup.insert(made).clone_target()?;
         }
-        let mut newborn = self.spawn(target.as_ref())?;
+        let mut newborn = self.spawn(target.as_ref()).await?;
         match self.raise(&mut newborn, cgroup).await {
             Ok(()) => newborn.grown(),
             Err(error) => {
@@ -96,25 +98,34 @@ impl Birth<'_> {
         }
     }
 
-    fn spawn(&self, cgroup: Option<&OwnedFd>) -> Result<Newborn> {
+    async fn spawn(&self, cgroup: Option<&OwnedFd>) -> Result<Newborn> {
         let Self { plan, request } = self;
         let (mut shim_end, mut child_end) = handshake::pair()?;
         let options = clone::Options {
-            // The process makes these itself: a netns while the shim is busy otherwise, and a
-            // cgroupns, whose root is where its maker is, once it has its place.
-            namespaces: plan.namespaces.new.without(Namespaces::CGROUP | Namespaces::NET),
+            // The process makes these itself: a netns while the shim is busy otherwise, a
+            // cgroupns, whose root is where its maker is, once it has its place, and a time
+            // namespace, whose clocks are set before anybody is inside.
+            namespaces: plan
+                .namespaces
+                .new
+                .without(Namespaces::CGROUP | Namespaces::NET | Namespaces::TIME),
             cgroup: cgroup.map(AsFd::as_fd),
             ..clone::Options::default()
         };
-        let init = || {
-            let (channel, shim_end) = (&mut child_end, &mut shim_end);
+        let mut init = |channel: &mut ChildEnd| {
             let (io, gate) = (&request.io, request.gate.as_ref());
-            Init { plan, io, channel, shim_end, gate, place: None }.run()
+            Init { plan, io, channel, shim_end: &mut shim_end, gate, place: None }.run()
         };
-        let child = plan.namespaces.with_joined_pidns(|| {
-            clone::spawn(options, init).context(|| "clone the first process")
-        })?;
-        Newborn::new(child, shim_end)
+        if !plan.namespaces.joins().contains(Namespaces::USER) {
+            let child = plan.namespaces.with_joined_pidns(|| {
+                let init = || init(&mut child_end);
+                clone::spawn(options, init).context(|| "clone the first process")
+            })?;
+            return Newborn::new(child, shim_end);
+        }
+        let guide = guide::spawn(&plan.namespaces, options, &mut child_end, init)?;
+        drop(child_end);
+        Newborn::new(guide, shim_end)?.brought().await
     }
 
     async fn raise(&self, newborn: &mut Newborn, cgroup: &mut Option<Cgroup>) -> Result<()> {
@@ -136,13 +147,14 @@ impl Birth<'_> {
         expect(ready, |report| matches!(report, Report::Ready))
     }
 
-    /// Runs the hooks that the process waits for.
+    /// Moves the interfaces and runs the hooks that the process waits for.
     async fn run_hooks(&self, newborn: &mut Newborn) -> Result<()> {
         if !init::runs_beside(self.plan) {
             return Ok(());
         }
         let mounted = newborn::in_time(READY, "mounting", newborn.next()).await?;
         expect(mounted, |report| matches!(report, Report::Mounted))?;
+        net_devices::move_in(&self.plan.net_devices, newborn.pid()).await?;
         let hooks = &self.plan.about.hooks;
         let state = hooks::state(&self.plan.about, "creating", Some(newborn.pid()));
         hooks::run_beside(&hooks.prestart, &state).await.context(|| "prestart")?;

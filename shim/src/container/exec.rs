@@ -124,9 +124,11 @@ impl Exec<'_> {
 
     fn steps(&mut self) -> Result<Infallible> {
         handshake::forget(self.shim_end, self.channel)?;
+        self.program.scheduling.enter_initial()?;
         cgroup::enter(self.doors)
             .context(|| "enter the container's control group")
             .map_err(gone)?;
+        self.program.scheduling.enter_last()?;
         last_steps::clear_umask();
         rustix::process::setsid().map_err(std::io::Error::from).context(|| "start a session")?;
         let kinds = self.container.namespaces.without(Namespaces::PID);

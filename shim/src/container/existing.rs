@@ -55,11 +55,13 @@ impl Container {
 fn foreign_namespaces(pid: i32) -> Result<Namespaces> {
     let mut foreign = Namespaces::NONE;
     for (kind, file) in Namespaces::FILES {
+        // A kernel may lack a kind.
+        let Ok(ours) = fs::read_link(format!("/proc/self/ns/{file}")) else { continue };
         let theirs = fs::read_link(format!("/proc/{pid}/ns/{file}")).map_err(|error| {
             let message = format!("process {pid} of the container is not there: {error}");
             Error::new(Kind::FailedPrecondition, message)
         })?;
-        if fs::read_link(format!("/proc/self/ns/{file}")).ok() != Some(theirs) {
+        if theirs != ours {
             foreign = foreign | kind;
         }
     }

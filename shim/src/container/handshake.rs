@@ -7,8 +7,9 @@
 //!          |  makes the cgroup                  |  mounts the root filesystem
 //!          | --- Cgroup(place) ---------------> |  enters it, before anything that shows it
 //!          |                                    |  mounts the rest
-//!          | <-------------------- Mounted ---- |  only with prestart or createRuntime hooks:
-//!          | --- HooksRan --------------------> |  the shim has run them
+//!          | <-------------------- Mounted ---- |  only with prestart or createRuntime hooks, or
+//!          |                                    |  interfaces: the shim has run the ones and moved
+//!          | --- HooksRan --------------------> |  the others
 //!          |                                    |  pivot_root, masks, identity, limits, lookup
 //!          | <------------ Terminal(master) --- |  only with a terminal
 //!          | <---------------------- Ready ---- |  Create returns
@@ -20,6 +21,10 @@
 //! the child leaves the creator's socket for whoever connects there, and `Start` and what follows
 //! comes that way. One that connects and leaves without `Start` changes nothing.
 //!
+//! Two other children use the same messages: one that makes idmapped mounts sends a `Tree` for
+//! each and `Ready`, and one that leads the first process into a userns that is there already
+//! sends `Born` before anything else.
+//!
 //! Instead of any of its messages the child may send `Failed`, its last one, and before any of
 //! them `Warning`s. An exec has only `Start` and the close.
 //! Each end takes the closing of the other for its death.
@@ -30,6 +35,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
+use berth_sys::clone::Child;
 use berth_sys::{cgroup, socket};
 use berth_types::{Error, Kind, Result, ResultExt};
 use rustix::io::DupFlags;
@@ -46,6 +52,10 @@ pub(super) enum Report {
     Mounted,
     /// The master of its terminal.
     Terminal(OwnedFd),
+    /// A mount that is attached nowhere.
+    Tree(OwnedFd),
+    /// The first process, which was born in a userns that was there already.
+    Born(Child),
     /// Something was not done as asked, and it goes on.
     Warning(String),
     /// All that can fail for the spec's fault has succeeded.
@@ -192,6 +202,10 @@ fn parse(message: &[u8], mut fds: Vec<OwnedFd>) -> Result<Report> {
         ([b'M'], _) => Ok(Report::Mounted),
         ([b'R'], _) => Ok(Report::Ready),
         ([b'T'], Some(fd)) => Ok(Report::Terminal(fd)),
+        ([b'O'], Some(fd)) => Ok(Report::Tree(fd)),
+        ([b'B', a, b, c, d], Some(pidfd)) => {
+            Ok(Report::Born(Child { pid: i32::from_ne_bytes([*a, *b, *c, *d]), pidfd }))
+        }
         ([b'W', rest @ ..], _) => Ok(Report::Warning(text(rest))),
         ([b'F', kind, rest @ ..], _) => {
             Ok(Report::Failed(Error::new(Kind::from_code((*kind).into()), text(rest))))
@@ -207,6 +221,10 @@ impl ChildEnd {
             Report::Mounted => (vec![b'M'], vec![]),
             Report::Ready => (vec![b'R'], vec![]),
             Report::Terminal(master) => (vec![b'T'], vec![master.as_fd()]),
+            Report::Tree(tree) => (vec![b'O'], vec![tree.as_fd()]),
+            Report::Born(child) => {
+                ([b"B", &child.pid.to_ne_bytes()[..]].concat(), vec![child.pidfd.as_fd()])
+            }
             Report::Warning(text) => ([b"W", text.as_bytes()].concat(), vec![]),
             Report::Failed(error) => {
                 let kind = error.kind().code() as u8;

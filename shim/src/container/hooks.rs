@@ -7,13 +7,12 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read, Seek, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use berth_sys::{clone, pidfd};
 use berth_types::spec::{Hook, Hooks};
 use berth_types::{Error, Result, ResultExt};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -22,7 +21,7 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use serde::Serialize;
 
 use super::about::About;
-use super::handshake::{self, Report, ShimEnd};
+use super::beside;
 
 /// How much of what a failed hook printed is in the error.
 const OUTPUT_MAX: usize = 1024;
@@ -84,21 +83,7 @@ pub(super) async fn run_beside(hooks: &[Hook], state: &str) -> Result<()> {
     if hooks.is_empty() {
         return Ok(());
     }
-    let (shim, child_end) = handshake::pair()?;
-    let options = clone::Options { unseen: true, ..clone::Options::default() };
-    let child = clone::spawn(options, || {
-        let report = run(hooks, state).map_or_else(Report::Failed, |()| Report::Ready);
-        child_end.report(&report).is_err().into()
-    })
-    .context(|| "start a process for hooks")?;
-    drop(child_end);
-    let report = ShimEnd::new(shim)?.next().await;
-    pidfd::wait(child.pidfd.as_fd()).context(|| "wait for the process of hooks")?;
-    match report? {
-        Some(Report::Ready) => Ok(()),
-        Some(Report::Failed(error)) => Err(error),
-        _ => Err(Error::internal("the process of hooks died")),
-    }
+    beside::run(|| run(hooks, state)).await
 }
 
 /// Runs `hooks` one after the other, until one fails, and waits for each.

@@ -128,8 +128,17 @@ fn held() -> Result<Set> {
     Set::permitted().context(|| "read the permitted capabilities")
 }
 
+/// The capabilities called `names`. The specification wants a warning for one that is unknown, as
+/// a newer kernel's is here.
 fn set(names: &[String]) -> Set {
-    names.iter().filter_map(|name| Set::named(name)).fold(Set::NONE, |all, one| all | one)
+    let known = |name: &String| {
+        let set = Set::named(name);
+        if set.is_none() {
+            tracing::warn!("process.capabilities: {name:?} is unknown and left out");
+        }
+        set
+    };
+    names.iter().filter_map(known).fold(Set::NONE, |all, one| all | one)
 }
 
 #[cfg(test)]

@@ -90,7 +90,10 @@ impl Init<'_> {
             self.channel.wait_for(Go::Mapped)?;
             become_root().context(|| "become root of the user namespace")?;
         }
-        namespaces.join(namespaces.joins().without(Namespaces::PID))?;
+        namespaces.join(namespaces.joins().without(Namespaces::PID | Namespaces::USER))?;
+        if namespaces.new.contains(Namespaces::TIME) {
+            self.plan.clocks.enter()?;
+        }
         if namespaces.new.contains(Namespaces::NET) {
             // The most expensive one; the shim makes the control group meanwhile.
             namespace::unshare(Namespaces::NET).context(|| "make a network namespace")?;
@@ -156,6 +159,9 @@ impl Init<'_> {
         if let Some(persona) = self.plan.persona {
             process::set_personality(persona).context(|| "set the personality")?;
         }
+        if let Some(nodes) = &self.plan.nodes {
+            nodes.apply()?;
+        }
         sysctl::apply(&self.plan.sysctls)
     }
 
@@ -188,12 +194,16 @@ impl Init<'_> {
     }
 }
 
-/// Whether there are hooks that the shim runs while the container's process waits.
+/// Whether the shim has something to do while the container's process waits, all its namespaces
+/// being there: running hooks, moving interfaces.
 pub(super) fn runs_beside(plan: &Plan) -> bool {
-    !plan.about.hooks.prestart.is_empty() || !plan.about.hooks.create_runtime.is_empty()
+    !plan.net_devices.is_empty()
+        || !plan.about.hooks.prestart.is_empty()
+        || !plan.about.hooks.create_runtime.is_empty()
 }
 
-fn become_root() -> std::io::Result<()> {
+/// Root in the caller's userns, which it has just entered.
+pub(super) fn become_root() -> std::io::Result<()> {
     let (uid, gid) = (Uid::ROOT, Gid::ROOT);
     thread::set_thread_groups(&[])?;
     thread::set_thread_res_gid(gid, gid, gid)?;

@@ -41,6 +41,7 @@ impl LastSteps<'_> {
             // That the shim doesn't hear of it is no reason to give up.
             let _ = self.channel.report(&Report::Warning(text));
         })?;
+        self.program.scheduling.apply()?;
         Identity::own_streams(&account);
         self.program.identity.assume(&account, self.kept())?;
         Ok(Image { path: self.program.find()?, environment })

@@ -1,7 +1,6 @@
 //! The options of a mount, as fstab mixes them: attributes, propagation, and the filesystem's own.
 
 use berth_sys::mount::{Change, Propagation};
-use berth_types::{Error, Result};
 use rustix::mount::MountAttrFlags;
 
 /// The options of one mount, sorted by who applies them.
@@ -15,6 +14,10 @@ pub(super) struct MountOptions {
     recursive: Attributes,
     /// The propagation, and whether of the mounts below too.
     pub(super) propagation: Option<(Propagation, bool)>,
+    /// The owners of its files are mapped; whether in the mounts below too.
+    pub(super) idmap: Option<bool>,
+    /// It begins with what it covers.
+    pub(super) copy_up: bool,
     /// What the filesystem is asked to do.
     pub(super) data: Vec<String>,
 }
@@ -97,15 +100,15 @@ pub(super) fn propagation(name: &str) -> Option<(Propagation, bool)> {
 
 impl MountOptions {
     /// Sorts `options`. Where two contradict each other, the later one counts.
-    pub(super) fn parse(options: &[String]) -> Result<Self> {
+    pub(super) fn parse(options: &[String]) -> Self {
         let mut parsed = Self::default();
         for option in options {
-            parsed.add(option)?;
+            parsed.add(option);
         }
-        Ok(parsed)
+        parsed
     }
 
-    fn add(&mut self, option: &str) -> Result<()> {
+    fn add(&mut self, option: &str) {
         if let Some(attribute) = attribute(option) {
             self.own.add(attribute);
         } else if let Some(propagation) = propagation(option) {
@@ -117,13 +120,12 @@ impl MountOptions {
                 "bind" => self.bind = Some(self.bind.unwrap_or(false)),
                 "rbind" => self.bind = Some(true),
                 "defaults" | "remount" | "" => {}
-                "tmpcopyup" | "idmap" | "ridmap" => {
-                    return Err(Error::unimplemented(format!("the mount option {option:?}")));
-                }
+                "tmpcopyup" => self.copy_up = true,
+                "idmap" => self.idmap = Some(self.idmap.unwrap_or(false)),
+                "ridmap" => self.idmap = Some(true),
                 data => self.data.push(data.to_owned()),
             }
         }
-        Ok(())
     }
 
     /// The attributes that a new filesystem is mounted with.
@@ -158,7 +160,7 @@ mod tests {
 
     fn parse(options: &str) -> MountOptions {
         let options: Vec<String> = options.split(',').map(str::to_owned).collect();
-        MountOptions::parse(&options).unwrap()
+        MountOptions::parse(&options)
     }
 
     #[test]

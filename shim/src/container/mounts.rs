@@ -2,15 +2,19 @@
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
-use berth_sys::mount::{self, Filesystem};
+use berth_sys::mount::{self, Change, Filesystem};
 use berth_sys::path::Root;
 use berth_types::spec;
 use berth_types::{Error, Result, ResultExt};
 use rustix::fs::{FileType, PROC_SUPER_MAGIC};
+use rustix::mount::MountAttrFlags;
 
+use super::copy_up::copy_up;
+use super::id_maps::IdMaps;
 use super::mount_options::MountOptions;
+use super::owners::Owners;
 
 /// A checked mount.
 #[derive(Debug)]
@@ -21,6 +25,10 @@ pub(super) struct MountPlan {
     pub(super) what: What,
     /// How.
     pub(super) options: MountOptions,
+    /// How the owners of its files are mapped, if they are.
+    pub(super) owners: Option<Owners>,
+    /// The idmapped mount, once it is made.
+    pub(super) tree: Option<OwnedFd>,
 }
 
 /// What is mounted.
@@ -49,22 +57,27 @@ const PROC_FILES: [&str; 9] = [
 ];
 
 impl MountPlan {
-    /// Checks every mount; relative sources are in `bundle`.
-    pub(super) fn check_all(mounts: &[spec::Mount], bundle: &Path) -> Result<Vec<Self>> {
+    /// Checks every mount; relative sources are in `bundle`, and `id_maps` are the container's.
+    pub(super) fn check_all(
+        mounts: &[spec::Mount],
+        bundle: &Path,
+        id_maps: &IdMaps,
+    ) -> Result<Vec<Self>> {
         let check = |mount: &spec::Mount| {
-            Self::check(mount, bundle).context(|| format!("mounts: {:?}", mount.destination))
+            Self::check(mount, bundle, id_maps)
+                .context(|| format!("mounts: {:?}", mount.destination))
         };
         mounts.iter().map(check).collect()
     }
 
-    fn check(mount: &spec::Mount, bundle: &Path) -> Result<Self> {
+    fn check(mount: &spec::Mount, bundle: &Path, id_maps: &IdMaps) -> Result<Self> {
         if mount.destination.is_empty() {
             return Err(Error::invalid_argument("there is no destination"));
         }
-        if !mount.uid_mappings.is_empty() || !mount.gid_mappings.is_empty() {
-            return Err(Error::unimplemented("mappings of a mount's ids are not offered"));
+        if leaves_root(Path::new(&mount.destination)) {
+            return Err(Error::invalid_argument("the destination is outside of the root"));
         }
-        let options = MountOptions::parse(&mount.options)?;
+        let options = MountOptions::parse(&mount.options);
         let kind = mount.kind.as_deref().unwrap_or("");
         let source = mount.source.clone().unwrap_or_default();
         let what = match kind {
@@ -79,7 +92,15 @@ impl MountPlan {
             "cgroup" | "cgroup2" => What::Cgroup,
             name => What::Filesystem { name: name.to_owned(), source },
         };
-        Ok(Self { destination: Path::new("/").join(&mount.destination), what, options })
+        if options.copy_up && !matches!(&what, What::Filesystem { name, .. } if name == "tmpfs") {
+            return Err(Error::invalid_argument("tmpcopyup is for a tmpfs"));
+        }
+        let owners = owners(mount, &options, id_maps)?;
+        if owners.is_some() && !matches!(what, What::Bind { .. }) {
+            return Err(Error::invalid_argument("only owners of a bind mount are mapped"));
+        }
+        let destination = Path::new("/").join(&mount.destination);
+        Ok(Self { destination, what, options, owners, tree: None })
     }
 
     /// Mounts it inside of `root`; for control groups see
@@ -96,12 +117,22 @@ impl MountPlan {
     fn bind(&self, root: &Root, source: &Path, recursive: bool) -> Result<()> {
         let shown = || format!("bind {}", source.display());
         let path = source.to_str().ok_or_else(|| Error::invalid_argument("is not UTF-8"))?;
-        let copy = mount::copy_path(path, recursive).context(shown)?;
-        self.refuse_fake_proc(&copy)?;
-        for change in self.options.changes().chain(self.options.propagation_change()) {
+        let copied;
+        let copy = match &self.tree {
+            Some(tree) => tree,
+            None => {
+                copied = mount::copy_path(path, recursive).context(shown)?;
+                for change in self.options.changes() {
+                    change.apply(copied.as_fd()).context(shown)?;
+                }
+                &copied
+            }
+        };
+        self.refuse_fake_proc(copy)?;
+        if let Some(change) = self.options.propagation_change() {
             change.apply(copy.as_fd()).context(shown)?;
         }
-        let stat = rustix::fs::fstat(&copy).map_err(io::Error::from).context(shown)?;
+        let stat = rustix::fs::fstat(copy).map_err(io::Error::from).context(shown)?;
         let target = match FileType::from_raw_mode(stat.st_mode) {
             FileType::Directory => root.make_directory(&self.destination),
             _ => root.make_file(&self.destination),
@@ -144,12 +175,24 @@ impl MountPlan {
         {
             filesystem.set("mode", mode).context(|| name.to_owned())?;
         }
-        let detached = filesystem.mount(self.options.attributes()).context(|| name.to_owned())?;
+        let detached = self.filled(&filesystem, &target).context(|| name.to_owned())?;
         mount::attach(detached.as_fd(), target.fd.as_fd()).context(|| "attach it")?;
         if let Some(change) = self.options.propagation_change() {
             change.apply(detached.as_fd()).context(|| "change its propagation")?;
         }
         Ok(())
+    }
+
+    /// A mount of `filesystem` with what it has in the beginning.
+    fn filled(&self, filesystem: &Filesystem, target: &Target) -> io::Result<OwnedFd> {
+        let attributes = self.options.attributes();
+        if !self.options.copy_up {
+            return filesystem.mount(attributes);
+        }
+        let detached = filesystem.mount(MountAttrFlags::empty())?;
+        copy_up(target.fd.as_fd(), detached.as_fd())?;
+        Change { set: attributes, ..Change::default() }.apply(detached.as_fd())?;
+        Ok(detached)
     }
 
     /// The directory that a filesystem of type `name` is mounted on.
@@ -184,6 +227,30 @@ struct Target {
     mode: Option<String>,
 }
 
+/// How the owners of the files in `mount` are mapped: by its own maps, or those of the container.
+fn owners(mount: &spec::Mount, options: &MountOptions, id_maps: &IdMaps) -> Result<Option<Owners>> {
+    let own = !mount.uid_mappings.is_empty() || !mount.gid_mappings.is_empty();
+    let maps = match (own, options.idmap) {
+        (false, None) => return Ok(None),
+        (true, _) => IdMaps::of("mount", &mount.uid_mappings, &mount.gid_mappings)?,
+        (false, Some(_)) if !id_maps.is_empty() => id_maps.clone(),
+        (false, Some(_)) => {
+            return Err(Error::invalid_argument("idmap: neither mount nor container has mappings"));
+        }
+    };
+    Ok(Some(Owners { maps, recursive: options.idmap.unwrap_or(false) }))
+}
+
+/// Whether `path` has more `..` than names before them.
+fn leaves_root(path: &Path) -> bool {
+    let depth = path.components().try_fold(0_usize, |depth, component| match component {
+        Component::Normal(_) => Some(depth + 1),
+        Component::ParentDir => depth.checked_sub(1),
+        _ => Some(depth),
+    });
+    depth.is_none()
+}
+
 /// What of `path` is below `/proc`, by its text without `.` and `..`.
 fn below_proc(path: &Path) -> Option<PathBuf> {
     let mut normal = PathBuf::new();
@@ -200,6 +267,7 @@ fn below_proc(path: &Path) -> Option<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use berth_sys::namespace::Namespaces;
 
     fn mount(kind: &str, destination: &str, source: &str, options: &[&str]) -> spec::Mount {
         spec::Mount {
@@ -211,9 +279,27 @@ mod tests {
         }
     }
 
+    fn no_maps() -> IdMaps {
+        IdMaps::check(&spec::Linux::default(), Namespaces::NONE).unwrap()
+    }
+
+    #[test]
+    fn what_can_not_be_is_refused() {
+        for bad in [
+            mount("bind", "/../etc", "/tmp", &["bind"]),
+            mount("bind", "/a/../../etc", "/tmp", &["bind"]),
+            mount("bind", "/data", "", &["bind"]),
+            mount("", "/data", "/tmp", &[]),
+            mount("bind", "/data", "/tmp", &["rbind", "idmap"]),
+            mount("proc", "/data", "proc", &["tmpcopyup"]),
+        ] {
+            assert!(MountPlan::check(&bad, Path::new("/bundle"), &no_maps()).is_err(), "{bad:?}");
+        }
+    }
+
     #[test]
     fn kinds_are_told_apart() {
-        let plan = |mount| MountPlan::check(&mount, Path::new("/bundle")).unwrap();
+        let plan = |mount| MountPlan::check(&mount, Path::new("/bundle"), &no_maps()).unwrap();
         let bind = plan(mount("none", "data", "src", &["rbind", "ro"]));
         let source = PathBuf::from("/bundle/src");
         assert_eq!(bind.what, What::Bind { source, recursive: true });

@@ -26,11 +26,6 @@ impl NamespacePlan {
             }
             match namespace.path.as_deref().filter(|path| !path.is_empty()) {
                 None => plan.new = plan.new | kind,
-                Some(_) if kind == Namespaces::USER => {
-                    return Err(Error::unimplemented(
-                        "linux.namespaces: joining a user namespace is not offered",
-                    ));
-                }
                 Some(path) => plan.joined.extend(open(kind, path)?.map(|fd| (kind, fd))),
             }
         }
@@ -105,7 +100,7 @@ fn kind_of(name: &str) -> Result<Namespaces> {
         "uts" => Namespaces::UTS,
         "user" => Namespaces::USER,
         "cgroup" => Namespaces::CGROUP,
-        "time" => return Err(Error::unimplemented("linux.namespaces: \"time\" is not offered")),
+        "time" => Namespaces::TIME,
         other => return Err(invalid(format!("has an unknown type {other:?}"))),
     })
 }

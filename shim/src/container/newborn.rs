@@ -20,6 +20,9 @@ use super::handshake::{Report, ShimEnd};
 const DEATH_LOOKS: u32 = 5000;
 const DEATH_PAUSE: Duration = Duration::from_millis(1);
 
+/// How long a guide may take.
+const READY: Duration = Duration::from_secs(60);
+
 /// A child of the shim that is killed unless it becomes a [`Process`].
 #[derive(Debug)]
 pub(super) struct Newborn {
@@ -46,6 +49,29 @@ impl Newborn {
     pub(super) fn new(child: Child, channel: OwnedFd) -> Result<Self> {
         let life = Life(Some(child));
         Ok(Self { life, terminal: None, channel: ShimEnd::new(channel)? })
+    }
+
+    /// The child that this one, a guide, has brought, once the guide is gone.
+    pub(super) async fn brought(mut self) -> Result<Self> {
+        let what = "entering the user namespace";
+        match in_time(READY, what, self.next()).await {
+            Ok(Some(Report::Born(child))) => {
+                let Self { life: mut guide, channel, .. } = self;
+                if let Some(guide) = guide.0.take() {
+                    // It has nothing left to do but end. The shim's reaper may be faster.
+                    pidfd::wait(guide.pidfd.as_fd()).context(|| "wait for a guide")?;
+                }
+                Ok(Self { life: Life(Some(child)), terminal: None, channel })
+            }
+            Ok(_) => {
+                self.kill().await;
+                Err(Error::aborted("the process that enters the user namespace was killed"))
+            }
+            Err(error) => {
+                self.kill().await;
+                Err(error)
+            }
+        }
     }
 
     /// The process id.

@@ -10,12 +10,15 @@ use berth_types::{Error, Result, ResultExt};
 
 use super::CreateRequest;
 use super::about::About;
+use super::clocks::Clocks;
 use super::devices::{self, Node};
 use super::id_maps::IdMaps;
 use super::mount_options::{self, MountOptions};
 use super::mounts::MountPlan;
 use super::namespaces::NamespacePlan;
+use super::net_devices::{self, Move};
 use super::program::Program;
+use super::scheduling::Nodes;
 use super::sysctl::{self, Sysctl};
 
 /// Everything that a container's first process needs to know.
@@ -24,15 +27,18 @@ pub(super) struct Plan {
     pub(super) about: About,
     pub(super) namespaces: NamespacePlan,
     pub(super) id_maps: IdMaps,
+    pub(super) clocks: Clocks,
     pub(super) root: RootPlan,
     pub(super) mounts: Vec<MountPlan>,
     pub(super) devices: Vec<Node>,
+    pub(super) net_devices: Vec<Move>,
     pub(super) masked_paths: Vec<PathBuf>,
     pub(super) readonly_paths: Vec<PathBuf>,
     pub(super) hostname: Option<String>,
     pub(super) domainname: Option<String>,
     pub(super) sysctls: Vec<Sysctl>,
     pub(super) persona: Option<u32>,
+    pub(super) nodes: Option<Nodes>,
     pub(super) program: Program,
     pub(super) filter: Option<seccomp::Program>,
     pub(super) cgroup: PathBuf,
@@ -63,21 +69,26 @@ impl Plan {
         let spec = &request.spec;
         let about = About::check(&request.id, &request.bundle, spec)?;
         let linux = spec.linux.clone().unwrap_or_default();
+        refuse_unoffered(&linux)?;
         let process = spec.process.as_ref().ok_or_else(|| missing("process"))?;
         let namespaces = NamespacePlan::check(&linux.namespaces)?;
         let private = namespaces.private();
+        let id_maps = IdMaps::check(&linux, namespaces.new)?;
         Ok(Self {
             about,
-            id_maps: IdMaps::check(&linux, namespaces.new)?,
+            mounts: MountPlan::check_all(&spec.mounts, &request.bundle, &id_maps)?,
+            id_maps,
+            clocks: Clocks::check(&linux.time_offsets, namespaces.new)?,
             root: RootPlan::check(request)?,
-            mounts: MountPlan::check_all(&spec.mounts, &request.bundle)?,
             devices: devices::check(&linux.devices)?,
+            net_devices: net_devices::check(&linux.net_devices, private)?,
             masked_paths: absolute("linux.maskedPaths", &linux.masked_paths)?,
             readonly_paths: absolute("linux.readonlyPaths", &linux.readonly_paths)?,
             hostname: name("hostname", &spec.hostname, private)?,
             domainname: name("domainname", &spec.domainname, private)?,
             sysctls: sysctl::check(&linux.sysctl, private)?,
             persona: persona(&linux)?,
+            nodes: linux.memory_policy.as_ref().map(Nodes::check).transpose()?,
             program: Program::check(process, request.preserved_fds)?,
             filter: filter(&linux)?,
             cgroup: cgroup_path(spec, &request.id),
@@ -88,6 +99,15 @@ impl Plan {
     }
 }
 
+fn refuse_unoffered(linux: &spec::Linux) -> Result<()> {
+    if linux.intel_rdt.is_some() {
+        return Err(Error::unimplemented(
+            "linux.intelRdt: caches and memory bandwidth are not divided: leave it out",
+        ));
+    }
+    Ok(())
+}
+
 impl RootPlan {
     fn check(request: &CreateRequest) -> Result<Self> {
         let CreateRequest { spec, rootfs: mounts, bundle, .. } = request;
@@ -96,14 +116,12 @@ impl RootPlan {
             return Err(missing("root.path"));
         }
         let path = bundle.join(&root.path);
-        let with_options = |mount: &spec::Mount| {
-            let options = MountOptions::parse(&mount.options).context(|| "the root filesystem")?;
-            Ok((mount.clone(), options))
-        };
+        let with_options =
+            |mount: &spec::Mount| (mount.clone(), MountOptions::parse(&mount.options));
         let propagation = spec.linux.as_ref().and_then(|linux| linux.rootfs_propagation.as_deref());
         Ok(Self {
             path,
-            mounts: mounts.iter().map(with_options).collect::<Result<_>>()?,
+            mounts: mounts.iter().map(with_options).collect(),
             readonly: root.readonly,
             no_pivot: request.no_pivot,
             propagation: propagation

@@ -13,6 +13,7 @@ use rustix::io::Errno;
 
 use super::identity::Identity;
 use super::limits::Limits;
+use super::scheduling::Scheduling;
 
 /// A checked `process`.
 #[derive(Debug)]
@@ -25,6 +26,8 @@ pub(super) struct Program {
     pub(super) identity: Identity,
     /// Its resource limits.
     pub(super) limits: Limits,
+    /// Its processor and disk time.
+    pub(super) scheduling: Scheduling,
     /// Whether it gets a terminal.
     pub(super) terminal: bool,
     /// The terminal's first size.
@@ -61,6 +64,7 @@ impl Program {
             directory: PathBuf::from(&process.cwd),
             identity: Identity::check(process)?,
             limits: Limits::check(&process.rlimits)?,
+            scheduling: Scheduling::check(process)?,
             terminal: process.terminal,
             console_size: process.console_size.clone(),
             oom_score_adj: process.oom_score_adj,

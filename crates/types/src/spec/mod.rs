@@ -23,9 +23,13 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Deserializer, Serialize};
 
-pub use linux::{Device, IdMapping, Linux, Namespace, Personality, TimeOffset};
+pub use linux::{
+    Device, IdMapping, IntelRdt, Linux, MemoryPolicy, Namespace, NetDevice, Personality, TimeOffset,
+};
 pub use options::{Bind, ExecOptions, Network, Options, stop_signal};
-pub use process::{Capabilities, ConsoleSize, Process, Rlimit, User};
+pub use process::{
+    Capabilities, ConsoleSize, ExecCpuAffinity, IoPriority, Process, Rlimit, Scheduler, User,
+};
 pub use profile::default_seccomp;
 pub use resources::{
     BlockIo, Cpu, DeviceRule, HugepageLimit, InterfacePriority, Memory, Pids, RdmaLimit, Resources,
