@@ -6,6 +6,7 @@ use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use berth_logs::{Entry, MAX_LINE, Query, Reader, Rotation, Stream, Writer};
+use tokio::sync::watch;
 
 const SMALL: Rotation = Rotation { max_size: Some(200), max_files: 3 };
 
@@ -140,24 +141,26 @@ async fn a_missing_log_is_empty() {
     assert!(texts(&directory.path().join("log"), Query::default()).await.is_empty());
 }
 
-/// Follows a log in which `rotation` gives new files while the follower reads as it can.
-async fn follow_through(rotation: Rotation, count: u64, yield_every: u64) {
+/// Follows a log in which `rotation` gives new files; the writer waits for the follower after
+/// every `wait_every` entries.
+async fn follow_through(rotation: Rotation, count: u64, wait_every: u64) {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("log");
     let mut reader = Reader::open(&path, Query { follow: true, ..Query::default() }).unwrap();
+    let (progress, mut read) = watch::channel(0);
     let follower = tokio::spawn(async move {
         for number in 0..count {
             let entry = reader.next().await.unwrap().unwrap();
             assert_eq!(entry.log, format!("line {number}\n"));
+            progress.send_replace(number + 1);
         }
         reader.stop_following();
         assert_eq!(reader.next().await.unwrap(), None);
     });
     let mut writer = writer(&path, rotation);
     for number in 0..count {
-        if number % yield_every == 0 {
-            // On one thread this lets the follower read all that is there.
-            tokio::time::sleep(Duration::from_millis(1)).await;
+        if number % wait_every == 0 && read.wait_for(|read| *read == number).await.is_err() {
+            break; // The follower has failed, and says why below.
         }
         write_numbers(&mut writer, number..number + 1);
     }
@@ -176,7 +179,7 @@ async fn a_follower_survives_rotation() {
 
 #[tokio::test]
 async fn a_follower_survives_the_only_file_being_replaced() {
-    follow_through(Rotation { max_files: 1, ..SMALL }, 200, 3).await;
+    follow_through(Rotation { max_files: 1, ..SMALL }, 200, 1).await;
 }
 
 #[tokio::test]
