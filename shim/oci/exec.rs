@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use berth_types::spec::{Process, User};
 use berth_types::{Error, Result, ResultExt};
-use containerd_shim_berth_v1::container::Io;
+use containerd_shim_berth_v1::container::{self, Io};
 
 use crate::record::{Records, Status};
 use crate::{birth, foreground, streams, terminal};
@@ -97,8 +97,7 @@ impl Exec {
         if let Some(path) = &self.process {
             let what = || format!("read the process in {}", path.display());
             let text = fs::read(path).context(what)?;
-            return serde_json::from_slice(&text)
-                .map_err(|error| Error::invalid_argument(format!("{}: {error}", what())));
+            return container::parse(&text).context(what);
         }
         let mut process = Process { args: self.command.clone(), terminal: self.tty, ..first };
         process.console_size = None;

@@ -7,6 +7,8 @@ use std::path::PathBuf;
 use berth_types::spec::{BlockIo, Cpu, Memory, Pids, Resources};
 use berth_types::{Error, Result, ResultExt};
 
+use containerd_shim_berth_v1::container;
+
 use crate::record::{Records, Status};
 
 /// Changes limits.
@@ -113,6 +115,5 @@ fn read(path: &PathBuf) -> Result<Resources> {
         true => std::io::stdin().read_to_end(&mut text).map(drop).context(what)?,
         false => text = fs::read(path).context(what)?,
     }
-    serde_json::from_slice(&text)
-        .map_err(|error| Error::invalid_argument(format!("{}: {error}", what())))
+    container::parse(&text).context(what)
 }

@@ -1,10 +1,11 @@
 //! `linux.seccomp`, `linux.maskedPaths` and `linux.readonlyPaths`.
 
 use std::fs;
+use std::os::unix::net::UnixListener;
 
 use serde_json::{Value, json};
 
-use crate::rig::{Rig, on_both};
+use crate::rig::{Rig, on_both, receive};
 
 fn filter(rig: &mut Rig, syscalls: Value) {
     rig.spec["linux"]["seccomp"] =
@@ -87,6 +88,36 @@ fn unknown_actions_are_refused() {
     on_both(|rig| {
         filter(rig, json!([{ "names": ["mkdir"], "action": "SCMP_ACT_DANCE" }]));
         assert_ne!(rig.create(&["true"]).code, 0);
+    });
+}
+
+/// config-linux.md, "Seccomp": `SCMP_ACT_NOTIFY` asks an agent, which gets the listener with a
+/// container process state through `listenerPath`.
+#[test]
+fn an_agent_is_asked() {
+    on_both(|rig| {
+        let path = rig.bundle().join("agent");
+        let listener = UnixListener::bind(&path).unwrap();
+        filter(rig, json!([{ "names": ["mkdir"], "action": "SCMP_ACT_NOTIFY" }]));
+        rig.spec["linux"]["seccomp"]["listenerPath"] = json!(path);
+        rig.spec["linux"]["seccomp"]["listenerMetadata"] = json!("metadata");
+        let agent = std::thread::spawn(move || {
+            let (connection, _) = listener.accept().unwrap();
+            let (bytes, descriptor) = receive(&connection);
+            // Who asks is then told that there is no such call.
+            drop(descriptor);
+            serde_json::from_slice::<Value>(&bytes).unwrap()
+        });
+        rig.run(&["mkdir", "/x"]).exited(1).complains("Function not implemented");
+        let told = agent.join().unwrap();
+        assert_eq!(told["fds"], json!(["seccompFd"]));
+        assert_eq!(told["metadata"], "metadata");
+        assert!(told["pid"].as_i64().unwrap() > 1, "{told}");
+        assert_eq!(told["state"]["id"], json!(rig.id));
+    });
+    on_both(|rig| {
+        filter(rig, json!([{ "names": ["mkdir"], "action": "SCMP_ACT_NOTIFY" }]));
+        assert_ne!(rig.run(&["true"]).code, 0, "there is no agent");
     });
 }
 

@@ -9,6 +9,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a failed step fails the test")]
 
+mod bad;
 mod clients;
 mod devices;
 mod exec;

@@ -2,14 +2,18 @@
 
 use std::ffi::OsStr;
 use std::fs;
-use std::io::Write;
+use std::io::{IoSliceMut, Write};
+use std::mem::MaybeUninit;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::symlink;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use berth_tests::{Finished, built, wait_until};
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -242,6 +246,22 @@ impl Drop for Rig {
         // After a failure only: else there is nothing to delete.
         self.verb(&["delete", "-f"]);
     }
+}
+
+/// The message that comes through `socket`, with its descriptor.
+pub(crate) fn receive(socket: &UnixStream) -> (Vec<u8>, OwnedFd) {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let mut bytes = vec![0; 65_536];
+    let mut slices = [IoSliceMut::new(&mut bytes)];
+    let received = recvmsg(socket, &mut slices, &mut control, RecvFlags::CMSG_CLOEXEC).unwrap();
+    let mut descriptors = control.drain().filter_map(|message| match message {
+        RecvAncillaryMessage::ScmRights(mut rights) => rights.next(),
+        _ => None,
+    });
+    let descriptor = descriptors.next().unwrap();
+    bytes.truncate(received.bytes);
+    (bytes, descriptor)
 }
 
 /// What the tests depart from.

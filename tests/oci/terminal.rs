@@ -1,30 +1,13 @@
 //! `process.terminal` and `process.consoleSize`.
 
 use std::fs::File;
-use std::io::{IoSliceMut, Read};
-use std::mem::MaybeUninit;
-use std::os::fd::OwnedFd;
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::io::Read;
+use std::os::unix::net::UnixListener;
 
 use berth_tests::Terminal;
-use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 use serde_json::json;
 
-use crate::rig::{Rig, on_both};
-
-/// The descriptor that comes through `socket`.
-fn receive(socket: &UnixStream) -> OwnedFd {
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-    let mut control = RecvAncillaryBuffer::new(&mut space);
-    let mut name = [0; 256];
-    let mut slices = [IoSliceMut::new(&mut name)];
-    recvmsg(socket, &mut slices, &mut control, RecvFlags::CMSG_CLOEXEC).unwrap();
-    let mut descriptors = control.drain().filter_map(|message| match message {
-        RecvAncillaryMessage::ScmRights(mut rights) => rights.next(),
-        _ => None,
-    });
-    descriptors.next().unwrap()
-}
+use crate::rig::{Rig, on_both, receive};
 
 /// Calls `verb` with a socket for the terminal, and returns the terminal.
 fn with_socket(rig: &Rig, verb: &[&str], rest: &[&str]) -> File {
@@ -33,7 +16,7 @@ fn with_socket(rig: &Rig, verb: &[&str], rest: &[&str]) -> File {
     let listener = UnixListener::bind(&path).unwrap();
     let socket = ["--console-socket", path.to_str().unwrap()];
     rig.call(&[verb, &socket, &[&rig.id], rest].concat()).success();
-    File::from(receive(&listener.accept().unwrap().0))
+    File::from(receive(&listener.accept().unwrap().0).1)
 }
 
 fn read_all(mut master: File) -> String {

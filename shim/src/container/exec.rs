@@ -10,7 +10,7 @@ use berth_sys::path::Root;
 use berth_sys::{cgroup, clone};
 use berth_types::{Error, Result, ResultExt, spec};
 
-use super::handshake::{self, ChildEnd, Go, Report};
+use super::handshake::{self, ChildEnd, Report, Start};
 use super::last_steps::{self, LastSteps};
 use super::namespaces::with_pidns_of;
 use super::newborn::{self, Newborn};
@@ -85,7 +85,8 @@ impl Container {
 
     async fn raise(&self, program: &Program, newborn: &mut Newborn) -> Result<()> {
         newborn.set_oom_score(program.oom_score_adj)?;
-        newborn.channel.go(Go::Start)?;
+        let agent = self.connect_agent().await?;
+        newborn.channel.start(&Start { pid: newborn.pid(), agent })?;
         match newborn::in_time(RUNNING, "starting the program", newborn.next()).await? {
             None => Ok(()),
             Some(_) => Err(Error::internal("a process that joins a container took a wrong step")),
@@ -144,8 +145,8 @@ impl Exec<'_> {
             channel: self.channel,
         };
         let image = last_steps.prepare()?;
-        self.channel.wait_for(Go::Start)?;
-        last_steps.finish(&image)
+        let start = self.channel.wait_for_start()?;
+        last_steps.finish(&image, &start, (self.container.about(), "running"))
     }
 
     fn take_streams(&self, root: &Root) -> Result<()> {

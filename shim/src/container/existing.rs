@@ -8,8 +8,9 @@ use berth_sys::namespace::Namespaces;
 use berth_types::spec::Spec;
 use berth_types::{Error, Kind, Result};
 
+use super::filter::Filter;
 use super::handshake::ShimEnd;
-use super::{Container, Process, Remains, plan};
+use super::{Container, Process, Remains};
 
 /// A container whose first process is there.
 #[derive(Debug)]
@@ -36,10 +37,8 @@ impl Container {
     /// first process is gone.
     pub fn find(existing: Existing) -> Result<Self> {
         let Existing { id, bundle, spec, pid, pidfd, gate } = existing;
-        let filter = match &spec.linux {
-            Some(linux) => plan::filter(linux)?,
-            None => None,
-        };
+        let profile = spec.linux.as_ref().and_then(|linux| linux.seccomp.as_ref());
+        let filter = profile.map(Filter::check).transpose()?;
         Ok(Self {
             remains: Remains::find(&id, &bundle, &spec)?,
             filter,

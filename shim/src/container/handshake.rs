@@ -13,7 +13,7 @@
 //!          |                                    |  pivot_root, masks, identity, limits, lookup
 //!          | <------------ Terminal(master) --- |  only with a terminal
 //!          | <---------------------- Ready ---- |  Create returns
-//!          | --- Start -----------------------> |  Start was called
+//!          | --- Start(pid, agent) -----------> |  Start was called
 //!          | <----------------------- close --- |  execve closed the child's end: it runs
 //! ```
 //!
@@ -84,6 +84,15 @@ pub(super) struct Place {
     pub(super) pid: i32,
     /// The directories of its cgroup.
     pub(super) cgroup: Vec<PathBuf>,
+}
+
+/// What comes with the word to start.
+#[derive(Debug)]
+pub(super) struct Start {
+    /// The child's process id, as the shim sees it.
+    pub(super) pid: i32,
+    /// A connection to the agent that answers for its system call filter.
+    pub(super) agent: Option<OwnedFd>,
 }
 
 impl Place {
@@ -187,6 +196,12 @@ impl ShimEnd {
         self.send(&[&[Go::Cgroup.tag()], &place.encode()[..]].concat(), &doors)
     }
 
+    /// Tells the child to become the program.
+    pub(super) fn start(&self, start: &Start) -> Result<()> {
+        let agent: Vec<_> = start.agent.iter().map(AsFd::as_fd).collect();
+        self.send(&[&[Go::Start.tag()], &start.pid.to_ne_bytes()[..]].concat(), &agent)
+    }
+
     fn send(&self, message: &[u8], fds: &[BorrowedFd<'_>]) -> Result<()> {
         use io::ErrorKind::{BrokenPipe, ConnectionReset};
         match socket::send(self.0.as_fd(), message, fds) {
@@ -242,15 +257,22 @@ impl ChildEnd {
 
     /// Lets in whoever connects to `gate`, until one says to start, and speaks with that one from
     /// then on.
-    pub(super) fn open_gate(&mut self, gate: &OwnedFd) -> Result<()> {
+    pub(super) fn open_gate(&mut self, gate: &OwnedFd) -> Result<Start> {
         loop {
             let visitor = socket::accept(gate.as_fd()).context(|| "wait to be started")?;
             *self = Self(visitor);
-            match self.wait_for(Go::Start) {
+            match self.wait_for_start() {
                 Err(error) if error.kind() == Kind::Cancelled => {}
                 other => return other,
             }
         }
+    }
+
+    /// Waits until it is to become the program.
+    pub(super) fn wait_for_start(&self) -> Result<Start> {
+        let (pid, mut fds) = self.receive(Go::Start)?;
+        let pid = pid.first_chunk().ok_or_else(|| Error::internal("the shim named no process"))?;
+        Ok(Start { pid: i32::from_ne_bytes(*pid), agent: fds.pop() })
     }
 
     /// Waits until the cgroup is there, and enters it.
@@ -316,8 +338,8 @@ mod tests {
         let visit = || socket::connect(directory.as_fd(), "gate").unwrap();
         drop(visit());
         let starter = ShimEnd::at_gate(visit()).unwrap();
-        starter.go(Go::Start).unwrap();
-        child.open_gate(&gate).unwrap();
+        starter.start(&Start { pid: 42, agent: None }).unwrap();
+        assert_eq!(child.open_gate(&gate).unwrap().pid, 42);
         assert!(shim.next().await.unwrap().is_none(), "the creator is still connected");
         child.report(&Report::Warning("careful".into())).unwrap();
         let Some(Report::Warning(_)) = starter.next().await.unwrap() else { panic!() };

@@ -57,16 +57,16 @@ impl Init<'_> {
         self.plan.root.enter(&root)?;
         let image = self.last_steps(&root).prepare()?;
         self.channel.report(&Report::Ready)?;
-        match self.gate {
+        let start = match self.gate {
             Some(gate) => self.channel.open_gate(gate)?,
-            None => self.channel.wait_for(Go::Start)?,
-        }
+            None => self.channel.wait_for_start()?,
+        };
         hooks::run(
             &self.plan.about.hooks.start_container,
             &hooks::state(&self.plan.about, "created", self.pid()),
         )
         .context(|| "startContainer")?;
-        self.last_steps(&root).finish(&image)
+        self.last_steps(&root).finish(&image, &start, (&self.plan.about, "created"))
     }
 
     /// A session, a keyring and a umask of its own.

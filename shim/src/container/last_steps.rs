@@ -8,19 +8,21 @@ use std::path::Path;
 
 use berth_sys::capability::Set;
 use berth_sys::path::Root;
-use berth_sys::seccomp;
+use berth_sys::procfs::Procfs;
 use berth_types::{Error, Result, ResultExt};
 use rustix::fs::{Mode, OFlags};
 
+use super::about::About;
 use super::account;
-use super::handshake::{ChildEnd, Report};
+use super::filter::Filter;
+use super::handshake::{ChildEnd, Report, Start};
 use super::identity::Identity;
 use super::program::Program;
 
 /// A process that is in its container and about to become `program`.
 pub(super) struct LastSteps<'a> {
     pub(super) program: &'a Program,
-    pub(super) filter: Option<&'a seccomp::Program>,
+    pub(super) filter: Option<&'a Filter>,
     pub(super) root: &'a Root,
     pub(super) channel: &'a ChildEnd,
 }
@@ -42,19 +44,30 @@ impl LastSteps<'_> {
             let _ = self.channel.report(&Report::Warning(text));
         })?;
         self.program.scheduling.apply()?;
+        if !self.program.labels.is_empty() {
+            // One that nothing of the container's can lie over.
+            let procfs = Procfs::private().context(|| "make a procfs")?;
+            self.program.labels.iter().try_for_each(|label| label.apply(&procfs))?;
+        }
         Identity::own_streams(&account);
         self.program.identity.assume(&account, self.kept())?;
         Ok(Image { path: self.program.find()?, environment })
     }
 
-    /// Becomes the program.
-    pub(super) fn finish(&self, image: &Image) -> Result<Infallible> {
+    /// Becomes the program. `about` and `status` are what an agent is told of the container.
+    pub(super) fn finish(
+        &self,
+        image: &Image,
+        start: &Start,
+        (about, status): (&About, &str),
+    ) -> Result<Infallible> {
         let identity = &self.program.identity;
         if let Some(filter) = self.filter {
+            let introduction = filter.introduction(about, status, start.pid)?;
             if self.kept() != Set::NONE {
                 identity.raise(Set::SYS_ADMIN)?;
             }
-            filter.install().context(|| "install the system call filter")?;
+            filter.install(start.agent.as_ref(), &introduction)?;
             if self.kept() != Set::NONE {
                 identity.complete()?;
             }

@@ -19,6 +19,7 @@ mod create;
 mod devices;
 mod exec;
 mod existing;
+mod filter;
 mod freeze;
 mod guide;
 mod handshake;
@@ -26,6 +27,7 @@ mod hooks;
 mod id_maps;
 mod identity;
 mod init;
+mod label;
 mod last_steps;
 mod limits;
 mod lists;
@@ -50,14 +52,14 @@ use std::path::PathBuf;
 
 use berth_sys::cgroup::Cgroup;
 use berth_sys::namespace::Namespaces;
-use berth_sys::seccomp;
 use berth_types::Result;
 use berth_types::spec::{self, Spec};
 
 use about::About;
+use filter::Filter;
 use handshake::ShimEnd;
 
-pub use config::read_spec;
+pub use config::{parse, read_spec};
 pub use existing::Existing;
 pub use freeze::freeze;
 pub use plan::cgroup_path;
@@ -124,7 +126,7 @@ pub struct Process {
 #[derive(Debug)]
 pub struct Container {
     remains: Remains,
-    filter: Option<seccomp::Program>,
+    filter: Option<Filter>,
     /// The kinds of kernel namespaces that may differ from the caller's.
     namespaces: Namespaces,
     init: Process,

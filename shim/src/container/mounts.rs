@@ -13,6 +13,7 @@ use rustix::mount::MountAttrFlags;
 
 use super::copy_up::copy_up;
 use super::id_maps::IdMaps;
+use super::label;
 use super::mount_options::MountOptions;
 use super::owners::Owners;
 
@@ -57,15 +58,22 @@ const PROC_FILES: [&str; 9] = [
 ];
 
 impl MountPlan {
-    /// Checks every mount; relative sources are in `bundle`, and `id_maps` are the container's.
+    /// Checks every mount; relative sources are in `bundle`, `id_maps` are the container's, and
+    /// `label` is what files in a new tmpfs get.
     pub(super) fn check_all(
         mounts: &[spec::Mount],
         bundle: &Path,
         id_maps: &IdMaps,
+        label: Option<&str>,
     ) -> Result<Vec<Self>> {
+        let context = label::mount_option(label)?;
         let check = |mount: &spec::Mount| {
-            Self::check(mount, bundle, id_maps)
-                .context(|| format!("mounts: {:?}", mount.destination))
+            let plan = Self::check(mount, bundle, id_maps);
+            let mut plan = plan.context(|| format!("mounts: {:?}", mount.destination))?;
+            if matches!(&plan.what, What::Filesystem { name, .. } if name == "tmpfs") {
+                plan.options.data.extend(context.clone());
+            }
+            Ok(plan)
         };
         mounts.iter().map(check).collect()
     }

@@ -1,17 +1,17 @@
 //! The checked `config.json`: whatever can be wrong with it is found before anything is made.
 
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use berth_sys::mount::Propagation;
 use berth_sys::namespace::Namespaces;
-use berth_sys::seccomp;
 use berth_types::spec::{self, Resources, Spec};
-use berth_types::{Error, Result, ResultExt};
+use berth_types::{Error, Result};
 
 use super::CreateRequest;
 use super::about::About;
 use super::clocks::Clocks;
 use super::devices::{self, Node};
+use super::filter::Filter;
 use super::id_maps::IdMaps;
 use super::mount_options::{self, MountOptions};
 use super::mounts::MountPlan;
@@ -40,7 +40,7 @@ pub(super) struct Plan {
     pub(super) persona: Option<u32>,
     pub(super) nodes: Option<Nodes>,
     pub(super) program: Program,
-    pub(super) filter: Option<seccomp::Program>,
+    pub(super) filter: Option<Filter>,
     pub(super) cgroup: PathBuf,
     pub(super) resources: Resources,
     pub(super) new_keyring: bool,
@@ -73,10 +73,11 @@ impl Plan {
         let process = spec.process.as_ref().ok_or_else(|| missing("process"))?;
         let namespaces = NamespacePlan::check(&linux.namespaces)?;
         let private = namespaces.private();
+        let label = linux.mount_label.as_deref();
         let id_maps = IdMaps::check(&linux, namespaces.new)?;
         Ok(Self {
             about,
-            mounts: MountPlan::check_all(&spec.mounts, &request.bundle, &id_maps)?,
+            mounts: MountPlan::check_all(&spec.mounts, &request.bundle, &id_maps, label)?,
             id_maps,
             clocks: Clocks::check(&linux.time_offsets, namespaces.new)?,
             root: RootPlan::check(request)?,
@@ -90,8 +91,8 @@ impl Plan {
             persona: persona(&linux)?,
             nodes: linux.memory_policy.as_ref().map(Nodes::check).transpose()?,
             program: Program::check(process, request.preserved_fds)?,
-            filter: filter(&linux)?,
-            cgroup: cgroup_path(spec, &request.id),
+            filter: linux.seccomp.as_ref().map(Filter::check).transpose()?,
+            cgroup: check_cgroup(cgroup_path(spec, &request.id))?,
             resources: linux.resources.unwrap_or_default(),
             new_keyring: !request.no_new_keyring,
             namespaces,
@@ -147,6 +148,19 @@ pub fn cgroup_path(spec: &Spec, id: &str) -> PathBuf {
     }
 }
 
+/// Checks `linux.cgroupsPath`.
+fn check_cgroup(path: PathBuf) -> Result<PathBuf> {
+    let invalid = |why| Error::invalid_argument(format!("linux.cgroupsPath {path:?} {why}"));
+    let text = path.to_str().unwrap_or_default();
+    if !text.starts_with('/') && text.split(':').count() == 3 {
+        return Err(invalid("is one of systemd's, which has no driver here: give a path"));
+    }
+    if path.components().any(|part| part == Component::ParentDir) {
+        return Err(invalid("has .. in it: name the control group directly"));
+    }
+    Ok(path)
+}
+
 fn missing(field: &str) -> Error {
     Error::invalid_argument(format!("the spec has no {field}"))
 }
@@ -184,12 +198,4 @@ fn persona(linux: &spec::Linux) -> Result<Option<u32>> {
             "linux.personality: the domain must be LINUX or LINUX32, without flags",
         )),
     }
-}
-
-pub(super) fn filter(linux: &spec::Linux) -> Result<Option<seccomp::Program>> {
-    let Some(profile) = &linux.seccomp else { return Ok(None) };
-    if profile.listener_path.as_deref().is_some_and(|path| !path.is_empty()) {
-        return Err(Error::unimplemented("linux.seccomp.listenerPath is not offered"));
-    }
-    seccomp::compile(profile).map(Some).context(|| "linux.seccomp")
 }

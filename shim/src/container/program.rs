@@ -12,6 +12,7 @@ use rustix::fs::{Access, AtFlags, CWD, FileType};
 use rustix::io::Errno;
 
 use super::identity::Identity;
+use super::label::{self, Label};
 use super::limits::Limits;
 use super::scheduling::Scheduling;
 
@@ -26,6 +27,8 @@ pub(super) struct Program {
     pub(super) identity: Identity,
     /// Its resource limits.
     pub(super) limits: Limits,
+    /// What security modules know it by.
+    pub(super) labels: Vec<Label>,
     /// Its processor and disk time.
     pub(super) scheduling: Scheduling,
     /// Whether it gets a terminal.
@@ -48,12 +51,6 @@ impl Program {
             let message = format!("process.cwd {:?} is not an absolute path", process.cwd);
             return Err(Error::invalid_argument(message));
         }
-        if process.apparmor_profile.as_deref().is_some_and(|profile| !profile.is_empty()) {
-            return Err(Error::unimplemented("process.apparmorProfile: AppArmor is not offered"));
-        }
-        if process.selinux_label.as_deref().is_some_and(|label| !label.is_empty()) {
-            return Err(Error::unimplemented("process.selinuxLabel: SELinux is not offered"));
-        }
         if let Some(score @ (..-1000 | 1001..)) = process.oom_score_adj {
             let message = format!("process.oomScoreAdj {score} is not between -1000 and 1000");
             return Err(Error::invalid_argument(message));
@@ -64,6 +61,7 @@ impl Program {
             directory: PathBuf::from(&process.cwd),
             identity: Identity::check(process)?,
             limits: Limits::check(&process.rlimits)?,
+            labels: label::check(process)?,
             scheduling: Scheduling::check(process)?,
             terminal: process.terminal,
             console_size: process.console_size.clone(),

@@ -1,10 +1,11 @@
 //! Starting a created container.
 
+use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use berth_types::{Error, Result};
 
-use super::handshake::{Go, Report};
+use super::handshake::{Report, Start};
 use super::newborn::in_time;
 use super::{Container, hooks};
 
@@ -12,6 +13,14 @@ use super::{Container, hooks};
 const RUNNING: Duration = Duration::from_secs(60);
 
 impl Container {
+    /// A connection to the agent that answers for the system call filter, if there is one.
+    pub(super) async fn connect_agent(&self) -> Result<Option<OwnedFd>> {
+        match &self.filter {
+            Some(filter) => filter.connect().await,
+            None => Ok(None),
+        }
+    }
+
     /// Lets the first process become the program, and runs the `poststart` hooks.
     ///
     /// # Errors
@@ -25,7 +34,8 @@ impl Container {
                 self.about().id
             )));
         };
-        channel.go(Go::Start)?;
+        let agent = self.connect_agent().await?;
+        channel.start(&Start { pid: self.init.pid, agent })?;
         let hooks = &self.remains.about.hooks;
         let limit = RUNNING + hooks::longest(&hooks.start_container).unwrap_or(RUNNING);
         in_time(limit, "starting the program", async {

@@ -73,6 +73,11 @@ impl Program {
         }
     }
 
+    /// Whether some calls are answered by who holds the listener.
+    pub fn notifies(&self) -> bool {
+        self.flags & compile::NEW_LISTENER != 0
+    }
+
     /// How many instructions there are.
     pub fn len(&self) -> usize {
         self.instructions.len()
