@@ -74,10 +74,11 @@ impl Row {
     }
 }
 
-/// Makes the tables that are not there, so that readers find them.
+/// Makes the tables that are not there, so that readers find them: on the disk, because a disk
+/// that fills up takes back what is not.
 pub(crate) async fn create(store: &Store) -> Result<()> {
     store
-        .write(Durability::Buffered, |transaction| {
+        .write(Durability::Synced, |transaction| {
             transaction.open_table(ROWS).db()?;
             transaction.open_table(NAMES).db()?;
             Ok(())

@@ -42,9 +42,10 @@ pub(crate) const LEASE_RESOURCES: TableDefinition<(&str, &str, &str, &str), ()> 
     TableDefinition::new("lease_resources");
 pub(crate) const SEQUENCE: TableDefinition<&str, u64> = TableDefinition::new("sequence");
 
-/// Makes the tables that are not there, so that readers find all of them.
+/// Makes the tables that are not there, so that readers find all of them: on the disk, because a
+/// disk that fills up takes back what is not.
 pub(crate) async fn create(store: &Store) -> Result<()> {
-    store.write(Durability::Buffered, create_in).await
+    store.write(Durability::Synced, create_in).await
 }
 
 fn create_in(transaction: &WriteTransaction) -> Result<()> {
