@@ -5,10 +5,13 @@ use std::fmt;
 
 use tonic::{Code, Status};
 
+use crate::human::printable;
+
 /// Exit statuses that Docker's users script against
 /// (<https://docs.docker.com/engine/containers/run/#exit-status>).
 pub(crate) mod status {
-    /// The daemon or the command itself failed, in `run` and its like.
+    /// The daemon or the command itself failed, in `run` and its like. For all commands: what was
+    /// typed is none.
     pub(crate) const ENGINE: i32 = 125;
     /// The container's command can't be executed.
     pub(crate) const NOT_EXECUTABLE: i32 = 126;
@@ -105,7 +108,7 @@ impl From<Status> for Failure {
              'berth ps' once the daemon is back."
                 .to_owned()
         } else {
-            format!("Error response from daemon: {}", status.message())
+            format!("Error response from daemon: {}", printable(status.message()))
         };
         Self { message, code: 1, kind: Some(status.code()) }
     }

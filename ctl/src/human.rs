@@ -63,6 +63,19 @@ pub(crate) fn parse_size(text: &str) -> Result<i64, String> {
     Ok(bytes as i64)
 }
 
+/// Foreign text with its control characters escaped: on a terminal they could do anything, such
+/// as hide what is printed next.
+pub(crate) fn printable(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for character in text.chars() {
+        match character.is_control() {
+            true => shown.extend(character.escape_default()),
+            false => shown.push(character),
+        }
+    }
+    shown
+}
+
 /// A span of time in one unit, as in `About a minute` or `3 hours`.
 pub(crate) fn duration(seconds: i64) -> String {
     let minutes = seconds / 60;
@@ -137,6 +150,12 @@ mod tests {
         for text in ["", "m", "-1", "1x", "nan", "99999999999t"] {
             assert!(parse_size(text).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn control_characters_are_shown() {
+        assert_eq!(printable("docker.io/é:1 \"x\""), "docker.io/é:1 \"x\"");
+        assert_eq!(printable("a\x1b[2J\nb\u{9b}"), r"a\u{1b}[2J\nb\u{9b}");
     }
 
     #[test]

@@ -3,6 +3,8 @@
 //! Each command is one file under `commands/`, with its flags, its calls and its output. Names,
 //! flags, columns, exit codes and messages are those that Docker's users know.
 
+#![deny(clippy::print_stdout, clippy::print_stderr, reason = "they panic when nobody reads")]
+
 mod cli;
 mod client;
 mod commands;
@@ -10,6 +12,7 @@ mod detach;
 mod failure;
 mod human;
 mod options;
+mod output;
 mod progress;
 mod session;
 mod table;
@@ -20,9 +23,14 @@ use std::process::exit;
 use clap::Parser;
 
 use crate::cli::Cli;
+use crate::output::complain;
 
 fn main() {
-    let cli = Cli::parse();
+    let cli = Cli::try_parse().unwrap_or_else(|error| {
+        // Help is one too, of a kind; when nobody reads it that is no failure.
+        let _ = error.print();
+        exit(if error.use_stderr() { failure::status::ENGINE } else { 0 })
+    });
     // One thread: a command waits for one thing at a time, and a thread pool would cost more
     // than most commands take.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
@@ -34,7 +42,7 @@ fn main() {
     match result {
         Ok(code) => exit(code),
         Err(failure) => {
-            eprintln!("{failure}");
+            complain(&failure);
             exit(failure.code());
         }
     }

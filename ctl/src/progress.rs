@@ -3,6 +3,8 @@
 use std::collections::HashMap;
 use std::io::{self, IsTerminal};
 
+use crate::output::{complain, say};
+
 use berth_proto::berth::v1::layer_progress::Phase;
 use berth_proto::berth::v1::{LayerProgress, PullProgress};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -65,9 +67,9 @@ impl Progress {
 
     fn say(&self, line: &str) {
         if self.to_stderr {
-            eprintln!("{line}");
+            complain(line);
         } else {
-            println!("{line}");
+            say(line);
         }
     }
 }

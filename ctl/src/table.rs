@@ -5,6 +5,8 @@ use std::io::{self, Write};
 use clap::ValueEnum;
 use serde_json::Value;
 
+use crate::human::printable;
+
 /// How a list is printed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Format {
@@ -18,14 +20,16 @@ pub(crate) enum Format {
 /// Prints rows under a heading, columns aligned and three spaces apart.
 pub(crate) fn print(heading: &[&str], rows: &[Vec<String>]) {
     let mut widths: Vec<usize> = heading.iter().map(|cell| cell.chars().count()).collect();
-    for row in rows {
+    let printable = |row: &Vec<String>| row.iter().map(|cell| printable(cell)).collect();
+    let rows: Vec<Vec<_>> = rows.iter().map(printable).collect();
+    for row in &rows {
         for (width, cell) in widths.iter_mut().zip(row) {
             *width = (*width).max(cell.chars().count());
         }
     }
     let mut text = String::new();
     line(&mut text, heading.iter().copied(), &widths);
-    for row in rows {
+    for row in &rows {
         line(&mut text, row.iter().map(String::as_str), &widths);
     }
     write(&text);

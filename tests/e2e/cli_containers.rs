@@ -289,7 +289,8 @@ fn cli_several_clients_attach() {
     let clients = [attach(), attach()];
     // Nothing tells when they are attached; what they get then they get both.
     std::thread::sleep(std::time::Duration::from_millis(500));
-    engine.cli(&["exec", "one", "touch", "/go"]).success();
+    // It may be killed with the container, whose end it brings about.
+    engine.cli(&["exec", "one", "touch", "/go"]);
     for client in clients {
         let output = client.wait_with_output().unwrap();
         assert_eq!(output.status.code(), Some(2));

@@ -3,7 +3,7 @@
 use std::fs;
 use std::process::Stdio;
 
-use berth_tests::{Engine, Image, Terminal, wait_until};
+use berth_tests::{Engine, Image, Layer, Terminal, wait_until};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::json;
@@ -137,6 +137,14 @@ fn cli_an_image_says_how_its_containers_start() {
 }
 
 #[test]
+fn cli_what_an_image_has_below_run_is_there() {
+    let Some(engine) = Engine::berth() else { return };
+    let files = Layer::of_files(&[("run/database/README", b"of the image")]);
+    engine.import(&Image::busybox(IMAGE).layer(files));
+    assert_eq!(shell(&engine, &[], "cat /run/database/README"), "of the image");
+}
+
+#[test]
 fn cli_limits_are_those_of_the_container() {
     let Some(engine) = engine() else { return };
     let flags = ["--memory", "64m", "--cpus", "0.5", "--pids-limit", "20"];
@@ -186,8 +194,8 @@ fn cli_volumes_are_bound() {
 #[test]
 fn cli_a_read_only_root_cannot_be_written() {
     let Some(engine) = engine() else { return };
-    let script = "touch /x 2>/dev/null || echo root; touch /run/x && echo run";
-    assert_eq!(shell(&engine, &["--read-only"], script), "root\nrun");
+    let script = "touch /x 2>/dev/null || echo root; touch /dev/shm/x && echo shared";
+    assert_eq!(shell(&engine, &["--read-only"], script), "root\nshared");
 }
 
 #[test]

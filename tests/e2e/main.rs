@@ -4,6 +4,7 @@
 
 mod cli_containers;
 mod cli_disk;
+mod cli_faults;
 mod cli_images;
 mod cli_layers;
 mod cli_pulls;

@@ -31,7 +31,8 @@ impl Attach {
         let inspected = client.inspect(request).await?.into_inner();
         let container = inspected.container.ok_or_else(|| missing("container"))?;
         match container.state() {
-            State::Running => {}
+            // How a container is whose state is not known, the daemon says.
+            State::Running | State::Unknown => {}
             State::Paused => {
                 return Err(Failure::new("cannot attach to a paused container: resume it first"));
             }

@@ -6,6 +6,7 @@ use clap::Args;
 use crate::client::Daemon;
 use crate::failure::Outcome;
 use crate::options::MakeOptions;
+use crate::output::say;
 
 /// Create a new container
 #[derive(Args, Debug)]
@@ -20,7 +21,7 @@ impl Create {
         let outcome = async {
             let request = CreateRequest { options: Some(self.make.into_message()?), start: false };
             let created = daemon.containers().await?.create(request).await?.into_inner();
-            println!("{}", created.id);
+            say(&created.id);
             Ok(0)
         };
         outcome.await.map_err(|failure: crate::failure::Failure| failure.of_start("create"))

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use crate::client::Daemon;
 use crate::failure::Outcome;
 use crate::human;
+use crate::output::say;
 use crate::progress::short;
 use crate::table::{self, Format};
 
@@ -49,7 +50,7 @@ impl Images {
         }
         if self.quiet {
             for (_, image) in &images {
-                println!("{}", self.id(image));
+                say(self.id(image));
             }
         } else if self.format == Format::Json {
             table::print_json(images.iter().map(|(name, image)| self.object(name, image)));

@@ -7,6 +7,7 @@ use serde_json::json;
 use crate::client::Daemon;
 use crate::failure::Outcome;
 use crate::human;
+use crate::output::say;
 use crate::table::{self, Format};
 
 /// Display information on the daemon
@@ -30,24 +31,24 @@ impl Info {
 
 fn print(daemon: &Daemon, info: &InfoResponse) {
     let containers = info.containers_running + info.containers_paused + info.containers_stopped;
-    println!("Server:");
-    println!(" Containers: {containers}");
-    println!("  Running: {}", info.containers_running);
-    println!("  Paused: {}", info.containers_paused);
-    println!("  Stopped: {}", info.containers_stopped);
-    println!(" Images: {}", info.images);
-    println!(" Server Version: {}", info.version);
-    println!(" Address: {}", daemon.address().display());
-    println!(" Storage Driver: {}", info.snapshotter);
-    println!(" Cgroup Version: {}", info.cgroup);
-    println!(" Default Runtime: {}", info.default_runtime);
-    println!(" Kernel Version: {}", info.kernel);
-    println!(" Operating System: {}", info.operating_system);
-    println!(" Architecture: {}", info.architecture);
-    println!(" CPUs: {}", info.processors);
-    println!(" Total Memory: {}", human::binary_size(info.memory));
-    println!(" Berth Root Dir: {}", info.root);
-    println!(" Berth State Dir: {}", info.state);
+    say("Server:");
+    say(format_args!(" Containers: {containers}"));
+    say(format_args!("  Running: {}", info.containers_running));
+    say(format_args!("  Paused: {}", info.containers_paused));
+    say(format_args!("  Stopped: {}", info.containers_stopped));
+    say(format_args!(" Images: {}", info.images));
+    say(format_args!(" Server Version: {}", info.version));
+    say(format_args!(" Address: {}", daemon.address().display()));
+    say(format_args!(" Storage Driver: {}", info.snapshotter));
+    say(format_args!(" Cgroup Version: {}", info.cgroup));
+    say(format_args!(" Default Runtime: {}", info.default_runtime));
+    say(format_args!(" Kernel Version: {}", info.kernel));
+    say(format_args!(" Operating System: {}", info.operating_system));
+    say(format_args!(" Architecture: {}", info.architecture));
+    say(format_args!(" CPUs: {}", info.processors));
+    say(format_args!(" Total Memory: {}", human::binary_size(info.memory)));
+    say(format_args!(" Berth Root Dir: {}", info.root));
+    say(format_args!(" Berth State Dir: {}", info.state));
 }
 
 /// Docker's field names where the thing is the same.

@@ -11,6 +11,7 @@ use super::ps;
 use crate::client::Daemon;
 use crate::failure::{Failure, Outcome};
 use crate::human::rfc3339;
+use crate::output::{complain, say};
 
 /// Return low-level information on containers and images
 #[derive(Args, Debug)]
@@ -27,13 +28,13 @@ impl Inspect {
             match inspect(daemon, &object).await {
                 Ok(value) => found.push(value),
                 Err(failure) if failure.is_not_found() => {
-                    eprintln!("Error: No such object: {object}");
+                    complain(format_args!("Error: No such object: {object}"));
                     code = 1;
                 }
                 Err(failure) => return Err(failure),
             }
         }
-        println!("{:#}", Value::Array(found));
+        say(format_args!("{:#}", Value::Array(found)));
         Ok(code)
     }
 }

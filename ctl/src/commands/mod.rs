@@ -20,6 +20,7 @@ pub(crate) mod version;
 pub(crate) mod wait;
 
 use crate::failure::{Failure, Outcome};
+use crate::output::{complain, say};
 
 /// Does something for each of several objects: prints what each answers, reports every failure
 /// and goes on, as Docker does.
@@ -30,9 +31,9 @@ where
     let mut code = 0;
     for object in objects {
         match action(object).await {
-            Ok(answer) => println!("{answer}"),
+            Ok(answer) => say(&answer),
             Err(failure) => {
-                eprintln!("{failure}");
+                complain(&failure);
                 code = failure.code();
             }
         }
@@ -47,7 +48,7 @@ fn parse_signal(text: &str) -> Result<u32, String> {
 
 /// A detached session is reported where the container's output was.
 fn report_detached() -> Outcome {
-    eprintln!("read escape sequence");
+    complain("read escape sequence");
     Ok(0)
 }
 

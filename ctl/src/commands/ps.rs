@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use crate::client::Daemon;
 use crate::failure::Outcome;
 use crate::human;
+use crate::output::say;
 use crate::progress::short;
 use crate::table::{self, Format};
 
@@ -34,7 +35,7 @@ impl Ps {
         let truncate = !self.no_trunc;
         if self.quiet {
             for container in &containers {
-                println!("{}", id(container, truncate));
+                say(id(container, truncate));
             }
         } else if self.format == Format::Json {
             table::print_json(containers.iter().map(|container| object(container, truncate)));
@@ -82,14 +83,14 @@ fn id(container: &Container, truncate: bool) -> &str {
     if truncate { short(&container.id) } else { &container.id }
 }
 
-/// The command in quotes, cut to twenty characters.
+/// The command cut to twenty characters, quoted with its quotes and control characters escaped.
 fn command(container: &Container, truncate: bool) -> String {
     let command = container.command.join(" ");
     if truncate && command.chars().count() > 20 {
         let start: String = command.chars().take(19).collect();
-        return format!("\"{start}…\"");
+        return format!("{:?}", start + "…");
     }
-    format!("\"{command}\"")
+    format!("{command:?}")
 }
 
 /// Docker's word for a state.

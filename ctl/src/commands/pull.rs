@@ -7,6 +7,7 @@ use clap::Args;
 use super::missing;
 use crate::client::Daemon;
 use crate::failure::{Failure, Outcome};
+use crate::output::say;
 use crate::progress::Progress;
 
 /// Download an image from a registry
@@ -29,10 +30,10 @@ impl Pull {
             self.image.parse().map_err(|error| Failure::new(format!("{error}")))?;
         if !self.quiet {
             if reference.tag().is_none() && reference.digest().is_none() {
-                println!("Using default tag: latest");
+                say("Using default tag: latest");
             }
             let tag = reference.tag().unwrap_or("latest");
-            println!("{tag}: Pulling from {}", reference.path());
+            say(format_args!("{tag}: Pulling from {}", reference.path()));
         }
         let request =
             PullRequest { reference: self.image, platform: self.platform, credentials: None };
@@ -53,9 +54,13 @@ impl Pull {
                 true => "Downloaded newer image for",
                 false => "Image is up to date for",
             };
-            println!("Digest: {}\nStatus: {status} {}", image.digest, reference.familiar());
+            say(format_args!(
+                "Digest: {}\nStatus: {status} {}",
+                image.digest,
+                reference.familiar()
+            ));
         }
-        println!("{}", image.name);
+        say(&image.name);
         Ok(0)
     }
 }

@@ -5,6 +5,8 @@ use clap::Args;
 
 use crate::client::Daemon;
 use crate::failure::{Failure, Outcome};
+use crate::human::printable;
+use crate::output::{complain, say};
 
 /// Remove one or more images
 #[derive(Args, Debug)]
@@ -26,15 +28,15 @@ impl Rmi {
                 Ok(response) => {
                     let removed = response.into_inner();
                     for name in removed.untagged {
-                        println!("Untagged: {name}");
+                        say(format_args!("Untagged: {}", printable(&name)));
                     }
                     for digest in removed.deleted {
-                        println!("Deleted: {digest}");
+                        say(format_args!("Deleted: {digest}"));
                     }
                 }
                 Err(status) => {
                     let failure = Failure::from(status);
-                    eprintln!("{failure}");
+                    complain(&failure);
                     code = failure.code();
                 }
             }

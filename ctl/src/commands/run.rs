@@ -9,6 +9,7 @@ use crate::client::Daemon;
 use crate::detach::DetachKeys;
 use crate::failure::Outcome;
 use crate::options::MakeOptions;
+use crate::output::say;
 use crate::session::{End, Session};
 
 /// Create and run a new container from an image
@@ -49,7 +50,7 @@ impl Run {
 async fn in_background(daemon: &Daemon, options: ContainerOptions) -> Outcome {
     let request = CreateRequest { options: Some(options), start: true };
     let created = daemon.containers().await?.create(request).await?.into_inner();
-    println!("{}", created.id);
+    say(&created.id);
     Ok(0)
 }
 

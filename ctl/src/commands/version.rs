@@ -5,6 +5,7 @@ use serde_json::json;
 
 use crate::client::Daemon;
 use crate::failure::Outcome;
+use crate::output::say;
 use crate::table::{self, Format};
 
 /// Show the versions of client and daemon
@@ -20,7 +21,7 @@ impl Version {
         let client = env!("CARGO_PKG_VERSION");
         let platform = format!("linux/{}", architecture());
         if self.format == Format::Table {
-            println!("Client:\n Version:   {client}\n OS/Arch:   {platform}\n");
+            say(format_args!("Client:\n Version:   {client}\n OS/Arch:   {platform}\n"));
         }
         let info = daemon.system().await?.info(berth_proto::berth::v1::InfoRequest {}).await?;
         let info = info.into_inner();
@@ -32,11 +33,11 @@ impl Version {
                             "KernelVersion": info.kernel, "ContainerdApi": containerd },
             })]);
         } else {
-            println!(
+            say(format_args!(
                 "Server:\n Version:   {}\n OS/Arch:   linux/{}\n Kernel:    {}\n API:       \
                  containerd {containerd}",
                 info.version, info.architecture, info.kernel
-            );
+            ));
         }
         Ok(0)
     }

@@ -8,7 +8,7 @@ use berth_types::{Error, Result};
 
 use super::find::Found;
 use super::session::{Attached, Process};
-use super::{Containers, options};
+use super::{Containers, options, state};
 
 impl Containers {
     /// Attaches to a container's init; starts the container first where that is asked for, so that
@@ -45,6 +45,7 @@ impl Containers {
         match self.condition(&found.id, found.row.as_ref()).await.state {
             State::Running => self.engine.parts().tasks.get(self.namespace(), &found.id),
             State::Paused => refuse("paused"),
+            State::Unknown => Err(state::unknown(&found.id)),
             _ => refuse("stopped"),
         }
     }

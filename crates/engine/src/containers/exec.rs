@@ -11,7 +11,7 @@ use prost_types::Any;
 
 use super::find::Found;
 use super::session::{Attached, Process};
-use super::{Containers, options};
+use super::{Containers, options, state};
 use crate::live::Run;
 use crate::name;
 
@@ -51,11 +51,13 @@ impl Containers {
 
     async fn running(&self, found: &Found) -> Result<Arc<Task>> {
         let id = &found.id;
-        match self.condition(id, found.row.as_ref()).await.state {
-            State::Running => self.engine.parts().tasks.get(self.namespace(), id),
-            State::Paused => Err(Error::failed_precondition(format!(
+        let condition = self.condition(id, found.row.as_ref()).await;
+        match (condition.state, self.engine.parts().tasks.get(self.namespace(), id)) {
+            (State::Running, Ok(task)) => Ok(task),
+            (State::Paused, _) => Err(Error::failed_precondition(format!(
                 "Container {id} is paused, unpause the container before exec"
             ))),
+            (State::Unknown, Ok(_)) => Err(state::unknown(id)),
             _ => Err(Error::failed_precondition(format!("container {id} is not running"))),
         }
     }

@@ -30,7 +30,8 @@ impl Containers {
         if !matches!(condition.state, State::Running | State::Paused | State::Unknown) {
             return Err(not_running());
         }
-        let task = self.engine.parts().tasks.get(self.namespace(), &found.id)?;
+        let task = self.engine.parts().tasks.get(self.namespace(), &found.id);
+        let task = task.map_err(|_| not_running())?;
         let signal = if request.signal == 0 { SIGKILL as u32 } else { request.signal };
         task.kill("", signal, false).await.map_err(|error| match error.kind() {
             Kind::NotFound => not_running(),

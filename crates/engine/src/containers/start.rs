@@ -8,7 +8,7 @@ use berth_types::{Error, Result};
 
 use super::find::Found;
 use super::launch::{self, Launch};
-use super::{Attached, Containers};
+use super::{Attached, Containers, state};
 use crate::SNAPSHOTTER;
 use crate::files::Files;
 use crate::live::Live;
@@ -32,14 +32,19 @@ impl Containers {
         Ok(StartResponse { id: found.id })
     }
 
-    /// Whether a task of the container runs. What is left of an ended one is removed. The caller
-    /// holds the container's `changing`.
+    /// Whether a task of the container runs. What is left of an ended one is removed, once its end
+    /// is noted: it must not be taken for the end of a next run. The caller holds the container's
+    /// `changing`.
     pub(super) async fn has_task(&self, found: &Found, live: &Live) -> Result<bool> {
-        if self.engine.parts().tasks.get(self.namespace(), &found.id).is_err() {
-            return Ok(false);
-        }
-        if self.condition(&found.id, found.row.as_ref()).await.state != State::Exited {
-            return Ok(true);
+        let is_there = || self.engine.parts().tasks.get(self.namespace(), &found.id).is_ok();
+        if is_there() {
+            match self.condition(&found.id, found.row.as_ref()).await.state {
+                State::Exited => {}
+                // Its shim may just have died.
+                _ if !is_there() => {}
+                State::Unknown => return Err(state::unknown(&found.id)),
+                _ => return Ok(true),
+            }
         }
         let run = live.run();
         let is_noted = self.row(&found.id)?.is_none_or(|row| !row.is_running());

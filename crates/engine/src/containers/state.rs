@@ -3,7 +3,7 @@
 use berth_proto::berth::v1::{Container, Exited, State};
 use berth_proto::containerd::task::v3::StateResponse;
 use berth_proto::containerd::v1::types::Status;
-use berth_types::Kind;
+use berth_types::{Error, Kind};
 
 use super::Containers;
 use crate::rows::Row;
@@ -48,25 +48,54 @@ impl Condition {
     }
 }
 
+/// The failure of what must know how a container is, and doesn't.
+pub(super) fn unknown(id: &str) -> Error {
+    Error::deadline_exceeded(format!(
+        "the shim of container {id} gives no answer, so that its state is not known: try again"
+    ))
+}
+
 /// How the last run ended, as the row says.
 pub(crate) fn exited(row: &Row) -> Exited {
     Exited { code: row.exit_code, at: row.finished_at, oom_killed: row.oom_killed }
 }
 
 impl Containers {
-    /// How a container is. A shim that gives no answer leaves it unknown.
+    /// How a container is. A shim that gives no answer leaves it unknown, as one does that has
+    /// just died.
     pub(super) async fn condition(&self, id: &str, row: Option<&Row>) -> Condition {
         let Ok(task) = self.engine.parts().tasks.get(self.namespace(), id) else {
-            return Condition::of_row(row);
+            return self.without_task(id, row);
         };
         match task.state("").await {
             Ok(state) => Condition::of_task(state),
             // It ended while it was asked.
             Err(error) if matches!(error.kind(), Kind::NotFound | Kind::Unavailable) => {
-                Condition::of_row(row)
+                self.without_task(id, row)
             }
             Err(error) => {
                 tracing::warn!(id, %error, "the state of a container is not known");
+                Condition::of(State::Unknown)
+            }
+        }
+    }
+
+    /// How a container without a task is. In a run that goes on by its row, somebody just makes
+    /// the task, or how it ended is just about to be noted.
+    fn without_task(&self, id: &str, row: Option<&Row>) -> Condition {
+        if !row.is_some_and(Row::is_running) {
+            return Condition::of_row(row);
+        }
+        // That was read before the task was looked for.
+        match self.row(id) {
+            Ok(Some(row)) if row.is_running() => {
+                let live = self.engine.0.lives.enter(self.namespace(), id);
+                let is_made = live.changing.try_lock().is_err();
+                Condition::of(if is_made { State::Created } else { State::Unknown })
+            }
+            Ok(row) => Condition::of_row(row.as_ref()),
+            Err(error) => {
+                tracing::warn!(id, %error, "the state of a container can't be read");
                 Condition::of(State::Unknown)
             }
         }

@@ -55,8 +55,9 @@ struct Rlimits {
     hard: u64,
 }
 
-/// Destination, type, source and options.
-const MOUNTS: [(&str, &str, &str, &[&str]); 8] = [
+/// Destination, type, source and options. containerd's `/run` is not among them: it would hide what
+/// images have there, such as the directories of databases' sockets.
+const MOUNTS: [(&str, &str, &str, &[&str]); 7] = [
     ("/proc", "proc", "proc", &["nosuid", "noexec", "nodev"]),
     ("/dev", "tmpfs", "tmpfs", &["nosuid", "strictatime", "mode=755", "size=65536k"]),
     (
@@ -69,7 +70,6 @@ const MOUNTS: [(&str, &str, &str, &[&str]); 8] = [
     ("/dev/mqueue", "mqueue", "mqueue", &["nosuid", "noexec", "nodev"]),
     ("/sys", "sysfs", "sysfs", &["nosuid", "noexec", "nodev", "ro"]),
     ("/sys/fs/cgroup", "cgroup", "cgroup", &["nosuid", "noexec", "nodev", "relatime", "ro"]),
-    ("/run", "tmpfs", "tmpfs", &["nosuid", "strictatime", "mode=755", "size=65536k"]),
 ];
 
 impl Spec {

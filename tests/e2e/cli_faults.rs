@@ -1,0 +1,169 @@
+//! `berth` while clients, shims and images misbehave.
+
+use std::fs::File;
+use std::process::{Child, Command, Stdio};
+
+use berth_tests::{Engine, Finished, Image, leaks, wait_until};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::{Value, json};
+
+const IMAGE: &str = "docker.io/library/busybox:latest";
+const BUSYBOX: &str = "busybox";
+
+fn engine() -> Option<Engine> {
+    let engine = Engine::berth()?;
+    engine.import(&Image::busybox(IMAGE));
+    Some(engine)
+}
+
+fn sleeper(engine: &Engine, name: &str) {
+    engine.cli(&["run", "-d", "--name", name, BUSYBOX, "sleep", "1000"]).success();
+}
+
+/// Sends a signal to the one shim of this test.
+fn signal_shim(engine: &Engine, signal: Signal) {
+    let shims = leaks::shims(engine.namespace());
+    assert_eq!(shims.len(), 1, "{shims:?}");
+    kill(Pid::from_raw(shims[0]), signal).unwrap();
+}
+
+/// What `inspect` says of a container's state.
+fn state(engine: &Engine, name: &str) -> Value {
+    let text = engine.cli(&["inspect", name]).success().stdout;
+    serde_json::from_str::<Value>(&text).unwrap()[0]["State"].take()
+}
+
+/// All rows of `ps -a`, of which none may tell of an end that was not seen.
+fn rows(engine: &Engine) -> String {
+    let list = engine.cli(&["ps", "-a"]).success().stdout;
+    assert!(!list.contains("Exited (0)"), "{list}");
+    list
+}
+
+fn silent(command: &mut Command) -> Child {
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+}
+
+#[test]
+fn cli_a_beginning_is_no_end() {
+    let Some(engine) = engine() else { return };
+    for _ in 0..5 {
+        let mut run = silent(&mut engine.cli_command(&["run", "-d", BUSYBOX, "sleep", "1000"]));
+        while run.try_wait().unwrap().is_none() {
+            rows(&engine);
+        }
+    }
+}
+
+#[test]
+fn cli_how_a_run_ended_without_its_shim_is_not_made_up() {
+    let Some(engine) = engine() else { return };
+    sleeper(&engine, "one");
+    for _ in 0..10 {
+        signal_shim(&engine, Signal::SIGKILL);
+        wait_until("the end to be seen", || rows(&engine).contains("Exited (137)"));
+        engine.cli(&["start", "one"]).success();
+    }
+}
+
+#[test]
+fn cli_the_end_of_a_run_is_not_that_of_the_next() {
+    let Some(engine) = engine() else { return };
+    sleeper(&engine, "one");
+    for _ in 0..10 {
+        let before = state(&engine, "one")["Pid"].take();
+        signal_shim(&engine, Signal::SIGKILL);
+        // Starting what still runs changes nothing: one of many comes just after the end.
+        wait_until("a new run", || {
+            let starts = (0..8).map(|_| silent(&mut engine.cli_command(&["start", "one"])));
+            for mut start in starts.collect::<Vec<_>>() {
+                assert!(start.wait().unwrap().success());
+            }
+            let state = state(&engine, "one");
+            state["Status"] == "running" && state["Pid"] != before
+        });
+        let state = state(&engine, "one");
+        assert_eq!(state["FinishedAt"], "0001-01-01T00:00:00Z", "{state}");
+    }
+}
+
+#[test]
+fn cli_a_shim_that_hangs_is_named_and_holds_up_no_other() {
+    let Some(engine) = engine() else { return };
+    sleeper(&engine, "one");
+    signal_shim(&engine, Signal::SIGSTOP);
+    sleeper(&engine, "two");
+    for command in [&["exec", "one", "true"][..], &["start", "one"], &["attach", "one"]] {
+        let refused = engine.cli(command).complains("gives no answer");
+        assert_ne!(refused.code, 0);
+        assert_eq!(engine.cli(&["exec", "two", "echo", "on"]).success().line(), "on");
+    }
+    for shim in leaks::shims(engine.namespace()) {
+        kill(Pid::from_raw(shim), Signal::SIGCONT).unwrap();
+    }
+    assert_eq!(engine.cli(&["exec", "one", "echo", "back"]).success().line(), "back");
+}
+
+#[test]
+fn cli_an_exec_whose_client_is_lost_in_a_jam_ends() {
+    let Some(engine) = engine() else { return };
+    sleeper(&engine, "one");
+    let processes = || engine.cli(&["exec", "one", "ps"]).success().stdout;
+    let mut clients: Vec<_> = (0..5)
+        .map(|_| {
+            let zeros = File::open("/dev/zero").unwrap();
+            let mut command = engine.cli_command(&["exec", "-i", "one", "cat"]);
+            command.stdin(zeros).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap()
+        })
+        .collect();
+    wait_until("the processes to start", || processes().matches(" cat\n").count() == 5);
+    for client in &mut clients {
+        client.kill().unwrap();
+        client.wait().unwrap();
+    }
+    wait_until("the processes to end", || !processes().contains(" cat\n"));
+}
+
+#[test]
+fn cli_a_reader_that_leaves_is_no_failure() {
+    let Some(engine) = engine() else { return };
+    sleeper(&engine, "one");
+    for args in [&["info"][..], &["inspect", "one"], &["version"], &["ps"], &["stop", "-t0", "one"]]
+    {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let mut command = engine.cli_command(args);
+        let output = command.stdout(writer).stderr(Stdio::piped()).spawn().unwrap();
+        let output = output.wait_with_output().unwrap();
+        assert!(output.status.success() && output.stderr.is_empty(), "{args:?}: {output:?}");
+    }
+}
+
+#[test]
+fn cli_what_is_typed_wrong_has_dockers_status() {
+    let Some(engine) = Engine::berth() else { return };
+    let wrong: [&[&str]; 4] =
+        [&["run", "--memory", "much", BUSYBOX], &["ps", "--no-such"], &["run"], &["no-such"]];
+    for args in wrong {
+        engine.cli(args).exited(125).complains("error: ");
+    }
+    assert!(engine.cli(&["run", "--help"]).success().stdout.contains("Usage"));
+}
+
+#[test]
+fn cli_what_an_image_says_cannot_drive_the_terminal() {
+    let Some(engine) = Engine::berth() else { return };
+    let hostile = Image::busybox("docker.io/library/hostile:1")
+        .config("Cmd", json!(["\x1b[2J", "a\nb"]))
+        .config("User", json!("\x1b[2J"));
+    engine.import(&hostile);
+    engine.cli(&["create", "--name", "one", "hostile:1"]).success();
+    let list = engine.cli(&["ps", "-a"]).success().stdout;
+    assert!(list.contains(r#""\u{1b}[2J a\nb""#), "{list}");
+    let start = engine.cli(&["start", "one"]);
+    for Finished { stdout, stderr, .. } in [&start, &engine.cli(&["images"])] {
+        assert!(!stdout.contains('\x1b') && !stderr.contains('\x1b'), "{stdout}{stderr}");
+    }
+    assert!(start.stderr.contains(r"\u{1b}[2J"), "{}", start.stderr);
+}
