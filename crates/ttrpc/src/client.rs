@@ -35,7 +35,8 @@ impl Options {
     }
 }
 
-/// A connection to a server. Clones share it; it is closed when the last clone is dropped.
+/// A connection to a server. Clones share it; it is closed when the last clone is dropped. What was
+/// sent before is then lost if the server has left no room for it.
 #[derive(Clone)]
 pub struct Client {
     shared: Arc<Shared>,
@@ -47,6 +48,8 @@ struct Shared {
     reader: AbortHandle,
     /// Closes with the connection's reading half.
     ended: watch::Receiver<()>,
+    /// The writer's patience.
+    _stays: oneshot::Sender<()>,
 }
 
 impl Drop for Shared {
@@ -90,12 +93,13 @@ impl Client {
     /// Speaks over a connected socket. Must be called inside a tokio runtime.
     pub fn from_stream(stream: UnixStream) -> Self {
         let (read, write) = stream.into_split();
-        let (outbox, _) = Outbox::start(write);
+        let (stays, left) = oneshot::channel();
+        let (outbox, _) = Outbox::start(write, left);
         let waiting =
             Arc::new(Mutex::new(Waiting { next: 1, slots: HashMap::new(), failure: None }));
         let (open, ended) = watch::channel(());
         let reader = tokio::spawn(receive(read, waiting.clone(), open)).abort_handle();
-        Self { shared: Arc::new(Shared { outbox, waiting, reader, ended }) }
+        Self { shared: Arc::new(Shared { outbox, waiting, reader, ended, _stays: stays }) }
     }
 
     /// Returns once the other side has closed the connection, or it broke.

@@ -19,10 +19,14 @@ pub(crate) struct Outbox(mpsc::Sender<Vec<u8>>);
 pub(crate) struct Place<'a>(mpsc::Permit<'a, Vec<u8>>);
 
 impl Outbox {
-    /// Starts the writer of `half`. The returned handle stops it at once.
-    pub(crate) fn start(half: OwnedWriteHalf) -> (Self, tokio::task::AbortHandle) {
+    /// Starts the writer of `half`. Once `left` is over it waits no more for the peer to read: the
+    /// peer may be waiting for us in the same way. The returned handle stops it at once.
+    pub(crate) fn start(
+        half: OwnedWriteHalf,
+        left: impl Future + Send + 'static,
+    ) -> (Self, tokio::task::AbortHandle) {
         let (sender, receiver) = mpsc::channel(QUEUE);
-        let writer = tokio::spawn(write(half, receiver));
+        let writer = tokio::spawn(write(half, receiver, left));
         (Self(sender), writer.abort_handle())
     }
 
@@ -54,11 +58,17 @@ pub(crate) fn closed() -> Error {
     Error::unavailable("ttrpc connection closed by the other side")
 }
 
-async fn write(mut half: OwnedWriteHalf, mut frames: mpsc::Receiver<Vec<u8>>) {
+async fn write(mut half: OwnedWriteHalf, mut frames: mpsc::Receiver<Vec<u8>>, left: impl Future) {
+    let mut left = std::pin::pin!(left);
     while let Some(frame) = frames.recv().await {
-        // The reader of the same connection meets the failure too, and reports it.
-        if half.write_all(&frame).await.is_err() {
-            return;
+        tokio::select! {
+            // What there is room for is written in any case.
+            biased;
+            written = half.write_all(&frame) => if written.is_err() {
+                // The reader of the same connection meets the failure too, and reports it.
+                return;
+            },
+            _ = &mut left => return,
         }
     }
 }

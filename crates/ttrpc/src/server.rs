@@ -96,7 +96,7 @@ async fn connection<H: Handler>(handler: Arc<H>, stream: UnixStream) {
         return;
     }
     let (read, write) = stream.into_split();
-    let (outbox, writer) = Outbox::start(write);
+    let (outbox, writer) = Outbox::start(write, std::future::pending::<()>());
     let mut connection = Connection { handler, peer, outbox, streams: HashMap::new(), last: 0 };
     let mut reader = BufReader::with_capacity(512, read);
     while let Ok(Some(frame)) = frame::read(&mut reader).await {

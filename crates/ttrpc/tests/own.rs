@@ -17,6 +17,7 @@ use tokio::sync::Notify;
 
 #[derive(Default)]
 struct Echo {
+    jammed: Arc<Notify>,
     finished: Arc<Notify>,
     abandoned: Arc<Notify>,
     slow_done: AtomicBool,
@@ -58,6 +59,16 @@ impl Handler for Echo {
                     sender.send(&text).await?;
                 }
                 Ok(())
+            }
+            "Jam" => {
+                self.jammed.notify_one();
+                loop {
+                    let sent = sender.send(&"x".repeat(100_000)).await;
+                    if sent.is_err() {
+                        self.abandoned.notify_one();
+                    }
+                    sent?;
+                }
             }
             "Flood" => {
                 for number in 0..10_000u32 {
@@ -198,6 +209,20 @@ async fn a_stream_carries_both_ways() {
     }
     sender.close().await.unwrap();
     assert_eq!(receiver.next::<String>().await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_a_jam_is_noticed() {
+    let server = serve();
+    let client = Client::connect(&server.path).await.unwrap();
+    let stream = client.stream("test.Echo", "Jam", &Options::default()).await.unwrap();
+    server.echo.jammed.notified().await;
+    // Neither side reads, until both wait for the other.
+    let text = "x".repeat(100_000);
+    let jam = async { while stream.sender.send(&text).await.is_ok() {} };
+    assert!(tokio::time::timeout(Duration::from_millis(200), jam).await.is_err());
+    drop((stream, client));
+    server.echo.abandoned.notified().await;
 }
 
 #[tokio::test]

@@ -6,6 +6,7 @@ use berth_ttrpc::{Receiver, Request, Stream};
 use berth_types::{Error, Result};
 
 use super::process::Process;
+use super::stdio::Input;
 use super::task::Shim;
 
 /// Serves one client until all output has ended or the client is gone.
@@ -36,20 +37,34 @@ pub(crate) async fn attach(shim: &Shim, request: &Request, stream: Stream) -> Re
 /// Hands a client's input on; returns when the client is gone. A client that closes its half of
 /// the stream without a word had no input to give, and stays for the output.
 async fn feed(process: &Process, first: AttachRequest, mut receiver: Receiver, request: &Request) {
-    let input = &process.streams.input;
+    let typing = Typing(&process.streams.input);
     let mut message = first;
     loop {
         if !message.stdin.is_empty() {
             // A process that reads no more doesn't want the client to leave.
-            input.write(message.stdin).await;
+            typing.0.write(message.stdin).await;
         }
         if message.close_stdin {
-            input.client_left();
+            typing.0.client_left();
         }
         match receiver.next().await {
             Ok(Some(next)) => message = next,
-            Ok(None) => return request.abandoned().await,
-            Err(_) => return input.client_left(),
+            Ok(None) => {
+                // It stays, and has not left.
+                std::mem::forget(typing);
+                return request.abandoned().await;
+            }
+            Err(_) => return,
         }
+    }
+}
+
+/// A client that may still give input. When this is dropped it has left, also one whose leaving
+/// was noticed by what it no longer read, while its last input waited for the process.
+struct Typing<'a>(&'a Input);
+
+impl Drop for Typing<'_> {
+    fn drop(&mut self) {
+        self.0.client_left();
     }
 }

@@ -1,5 +1,7 @@
 //! Attached clients: what they get, and what becomes of their input.
 
+use std::time::Duration;
+
 use berth_proto::berth::shim::v1::{AttachRequest, AttachResponse};
 use berth_ttrpc::{Client, Options, Receiver, Sender, Stream};
 use berth_types::{Kind, Result};
@@ -118,6 +120,24 @@ async fn a_client_that_is_lost_ends_the_input_that_was_only_its() {
 }
 
 #[tokio::test]
+async fn a_client_that_is_lost_in_a_jam_ends_the_input_that_was_only_its() {
+    let mut rig = Rig::new().await;
+    rig.create("cat; exit 4", &names("attach:once")).await.unwrap();
+    let client = attach(&rig, "").await;
+    rig.start("").await.unwrap();
+    let text = "x".repeat(100_000);
+    let jam = async {
+        loop {
+            client.write(&text).await;
+        }
+    };
+    // It reads nothing of what comes back, so that in the end nothing moves any more.
+    let _: Result<(), _> = tokio::time::timeout(Duration::from_millis(300), jam).await;
+    drop(client);
+    assert_eq!(rig.wait("").await, 4);
+}
+
+#[tokio::test]
 async fn clients_may_come_and_go() {
     let mut rig = Rig::new().await;
     rig.create("while read line; do echo got $line; done; echo end", &names("attach:keep"))
@@ -161,7 +181,7 @@ async fn the_container_waits_for_a_lossless_client_until_that_leaves() {
     rig.create("dd if=/dev/zero bs=65536 count=1000; exit 6", &names("")).await.unwrap();
     let client = attach(&rig, "").await;
     rig.start("").await.unwrap();
-    let waiting = tokio::time::timeout(std::time::Duration::from_millis(200), rig.wait(""));
+    let waiting = tokio::time::timeout(Duration::from_millis(200), rig.wait(""));
     assert!(waiting.await.is_err(), "it did not wait");
     drop(client);
     assert_eq!(rig.wait("").await, 6);
