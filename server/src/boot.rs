@@ -26,7 +26,7 @@ use crate::embedded;
 use crate::listen::listen_on;
 use crate::operations::Operations;
 use crate::registries;
-use crate::root::{self, RootLock};
+use crate::root::DirectoryLock;
 use crate::shutdown::StopSignals;
 
 /// The program that runs containers.
@@ -43,8 +43,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 pub(crate) async fn serve(config: Config) -> Result<()> {
     let stop = StopSignals::catch()?;
     let registries = registries::client(&config.registries)?;
-    let _lock = RootLock::take(&config.root)?;
-    root::create_state(&config.state)?;
+    let _root = DirectoryLock::of_root(&config.root)?;
+    let _state = DirectoryLock::of_state(&config.state)?;
     let store = Store::open(&config.root.join("berth.db"))?;
     let metadata = open_metadata(&config.root, store.clone()).await?;
     let events = Exchange::new();

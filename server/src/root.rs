@@ -1,4 +1,4 @@
-//! The daemon's directories, and the lock that makes it the only one in them.
+//! The daemon's directories, and the locks that make it the only one in them.
 
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{Read, Write};
@@ -16,22 +16,35 @@ const ROOT_MODE: u32 = 0o700;
 /// systems, but can't list it.
 const STATE_MODE: u32 = 0o711;
 
-/// Exclusive use of a root directory. It ends when the value is dropped or the process dies,
-/// however it dies.
+/// Exclusive use of a directory. It ends when the value is dropped or the process dies, however
+/// it dies.
 #[derive(Debug)]
-pub(crate) struct RootLock {
+pub(crate) struct DirectoryLock {
     _file: File,
 }
 
-impl RootLock {
-    /// Creates `root` if needed and takes its lock, without waiting.
+impl DirectoryLock {
+    /// Creates the root directory if needed and takes its lock, without waiting.
     ///
     /// # Errors
     /// [`Kind::FailedPrecondition`](berth_types::Kind::FailedPrecondition), naming its process,
-    /// when another daemon has the root.
-    pub(crate) fn take(root: &Path) -> Result<Self> {
-        create_directory(root, ROOT_MODE)?;
-        let path = root.join("lock");
+    /// when another daemon has it.
+    pub(crate) fn of_root(root: &Path) -> Result<Self> {
+        Self::take("root", root, ROOT_MODE)
+    }
+
+    /// The same for the state directory: a daemon ends tasks that it has no record of, and these
+    /// may be another's.
+    ///
+    /// # Errors
+    /// As for [`of_root`](Self::of_root).
+    pub(crate) fn of_state(state: &Path) -> Result<Self> {
+        Self::take("state", state, STATE_MODE)
+    }
+
+    fn take(role: &str, directory: &Path, mode: u32) -> Result<Self> {
+        create_directory(directory, mode)?;
+        let path = directory.join("lock");
         let what = || format!("lock {}", path.display());
         let mut file = OpenOptions::new()
             .read(true)
@@ -43,7 +56,7 @@ impl RootLock {
             .context(what)?;
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {}
-            Err(Errno::WOULDBLOCK) => return Err(taken(root, &mut file)),
+            Err(Errno::WOULDBLOCK) => return Err(taken(role, directory, &mut file)),
             Err(errno) => return Err(Error::io(what(), &errno.into())),
         }
         file.set_len(0).context(what)?;
@@ -52,26 +65,18 @@ impl RootLock {
     }
 }
 
-/// The refusal of a root that another daemon has, whose process id `file` holds.
-fn taken(root: &Path, file: &mut File) -> Error {
+/// The refusal of a directory that another daemon has, whose process id `file` holds.
+fn taken(role: &str, directory: &Path, file: &mut File) -> Error {
     let mut holder = String::new();
     let holder = match file.take(32).read_to_string(&mut holder) {
         Ok(_) if !holder.trim().is_empty() => format!(" (process {})", holder.trim()),
         _ => String::new(),
     };
     Error::failed_precondition(format!(
-        "root {} is in use by another berthd{holder}: stop it, or choose another --root, --state \
+        "{role} {} is in use by another berthd{holder}: stop it, or choose another --root, --state \
          and --address",
-        root.display()
+        directory.display()
     ))
-}
-
-/// Creates the state directory if needed.
-///
-/// # Errors
-/// When it can't be created or given its mode.
-pub(crate) fn create_state(state: &Path) -> Result<()> {
-    create_directory(state, STATE_MODE)
 }
 
 /// Makes sure that `path` is a directory with `mode`, whatever the mode was before.
@@ -90,12 +95,12 @@ mod tests {
     fn a_second_lock_is_refused_with_the_holder_and_a_dropped_one_is_free() {
         let directory = tempfile::tempdir().unwrap();
         let root = directory.path().join("a/root");
-        let first = RootLock::take(&root).unwrap();
-        let error = RootLock::take(&root).unwrap_err();
+        let first = DirectoryLock::of_root(&root).unwrap();
+        let error = DirectoryLock::of_root(&root).unwrap_err();
         assert_eq!(error.kind(), Kind::FailedPrecondition);
         assert!(error.message().contains(&std::process::id().to_string()), "{error}");
         drop(first);
-        RootLock::take(&root).unwrap();
+        DirectoryLock::of_root(&root).unwrap();
         assert_eq!(fs::metadata(&root).unwrap().permissions().mode() & 0o7777, ROOT_MODE);
     }
 }

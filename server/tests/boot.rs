@@ -25,9 +25,19 @@ fn a_second_daemon_on_the_root_is_refused_and_the_first_serves_on() {
 }
 
 #[test]
-fn another_root_does_not_take_the_socket_over() {
+fn another_root_does_not_take_the_tasks_over() {
     let daemon = Daemon::start();
-    let output = daemon.command_on(&daemon.path("other")).output().unwrap();
+    let output = daemon.command_on("other", "state", "other.sock").output().unwrap();
+    assert!(!output.status.success());
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(error.contains("state ") && error.contains("is in use by another berthd"), "{error}");
+    daemon.ctr_ok(&["version"]);
+}
+
+#[test]
+fn other_directories_do_not_take_the_socket_over() {
+    let daemon = Daemon::start();
+    let output = daemon.command_on("other", "others", "b.sock").output().unwrap();
     assert!(!output.status.success());
     let error = String::from_utf8_lossy(&output.stderr);
     assert!(error.contains("another daemon answers"), "{error}");

@@ -79,6 +79,17 @@ fn daemon_refuses_a_root_that_another_has() {
 }
 
 #[test]
+fn daemon_and_shims_have_sockets_that_are_closed_to_others() {
+    let Some(engine) = Engine::berth() else { return };
+    engine.import(&Image::busybox("docker.io/library/busybox:latest"));
+    engine.cli(&["run", "-d", "busybox", "sleep", "1000"]).success();
+    let state = engine.address().parent().unwrap().to_owned();
+    let found =
+        Finished::run("find", &[state.to_str().unwrap(), "-type", "s", "-printf", "%m\n"], b"");
+    assert_eq!(found.success().stdout, "600\n".repeat(3));
+}
+
+#[test]
 fn daemon_that_does_not_run_is_asked_for() {
     let Some(mut engine) = Engine::prepare() else { return };
     let address = engine.address();

@@ -1,6 +1,8 @@
 //! Making a task: bundle, shim, container.
 
+use std::fs::{self, Permissions};
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -135,8 +137,12 @@ impl Tasks {
     async fn start_own(&self, bundle: &Bundle) -> Result<Started> {
         let log = LogRelay::start(bundle)?;
         let socket = bundle.new_socket()?;
-        let listener = UnixListener::bind(&socket)
-            .context(|| format!("bind shim socket {}", socket.display()))?;
+        // Its directory is closed to others too.
+        let bind = || {
+            let listener = UnixListener::bind(&socket)?;
+            fs::set_permissions(&socket, Permissions::from_mode(0o600)).map(|()| listener)
+        };
+        let listener = bind().context(|| format!("bind shim socket {}", socket.display()))?;
         let mut command = self.own_shim.command();
         bootstrap::describe(&mut command, &self.config, bundle);
         command.arg("-bundle").arg(&bundle.path).arg("serve");

@@ -56,14 +56,14 @@ impl Daemon {
 
     /// The command line of a daemon on this directory.
     pub(crate) fn command(&self) -> Command {
-        self.command_on(&self.root())
+        self.command_on("root", "state", "b.sock")
     }
 
-    /// The command line of a daemon with this one's socket, but another root.
-    pub(crate) fn command_on(&self, root: &Path) -> Command {
+    /// The command line of a daemon with other names than this one's.
+    pub(crate) fn command_on(&self, root: &str, state: &str, socket: &str) -> Command {
         let mut command = Command::new(BERTHD);
-        command.arg("--root").arg(root).arg("--state").arg(self.path("state"));
-        command.arg("--address").arg(self.socket()).env_remove("RUST_LOG");
+        command.arg("--root").arg(self.path(root)).arg("--state").arg(self.path(state));
+        command.arg("--address").arg(self.path(socket)).env_remove("RUST_LOG");
         command.envs(self.environment.iter().cloned());
         command
     }
