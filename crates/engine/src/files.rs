@@ -100,7 +100,7 @@ fn copy_of(path: &str) -> String {
     text
 }
 
-/// The namespaces and ids that have a directory.
+/// The namespaces and ids that have a directory. What is no directory is not the engine's.
 ///
 /// # Errors
 /// Those of the disk.
@@ -121,7 +121,10 @@ fn names(directory: &Path) -> io::Result<Vec<String>> {
     };
     let mut names = Vec::new();
     for entry in entries {
-        names.extend(entry?.file_name().into_string());
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            names.extend(entry.file_name().into_string());
+        }
     }
     Ok(names)
 }
@@ -139,6 +142,8 @@ mod tests {
         let [hostname, hosts, _] = &files.binds()[..] else { panic!("three files") };
         assert_eq!(fs::read_to_string(&hostname.source).unwrap(), "box\n");
         assert!(fs::read_to_string(&hosts.source).unwrap().starts_with("127.0.0.1\tlocalhost\n"));
+        fs::write(root.path().join("containers/README"), "a user's").unwrap();
+        fs::write(root.path().join("containers/default/README"), "a user's").unwrap();
         assert_eq!(all(root.path()).unwrap(), [("default".to_owned(), "a".to_owned())]);
         files.remove().unwrap();
         files.remove().unwrap();

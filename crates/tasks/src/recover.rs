@@ -82,6 +82,8 @@ impl Tasks {
 
     /// Cleans up after a shim that died while no daemon was there.
     async fn bury_bundle(&self, bundle: &Bundle, runtime: &Runtime) -> Result<()> {
+        let Bundle { namespace, id, .. } = bundle;
+        tracing::warn!(%namespace, %id, "the shim is gone; its container is cleaned up");
         let exit = self.clean_up(bundle, runtime).await;
         self.publish_exit(bundle, 0, exit);
         self.publish_delete(bundle, 0, exit);
