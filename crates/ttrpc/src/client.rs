@@ -5,18 +5,18 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use berth_types::{Error, Kind, Result};
+use berth_types::{Error, Kind, Result, ResultExt};
 use bytes::Bytes;
 use prost::Message;
 use tokio::io::BufReader;
 use tokio::net::UnixStream;
-use tokio::net::unix::OwnedReadHalf;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::AbortHandle;
 
 use crate::frame::{self, Frame};
 use crate::message::{KeyValue, RequestMessage, ResponseMessage};
 use crate::outbox::{self, Outbox};
+use crate::socket::{self, ReadHalf};
 use crate::stream::{self, Item, Stream};
 
 /// What goes along with a call.
@@ -87,19 +87,22 @@ impl Client {
                 _ => Error::io(what, &error),
             }
         })?;
-        Ok(Self::from_stream(stream))
+        Self::from_stream(stream)
     }
 
     /// Speaks over a connected socket. Must be called inside a tokio runtime.
-    pub fn from_stream(stream: UnixStream) -> Self {
-        let (read, write) = stream.into_split();
+    ///
+    /// # Errors
+    /// As [`Error::io`], when the socket can't be watched.
+    pub fn from_stream(stream: UnixStream) -> Result<Self> {
+        let (read, write) = socket::split(stream).context(|| "watch a ttrpc connection")?;
         let (stays, left) = oneshot::channel();
         let (outbox, _) = Outbox::start(write, left);
         let waiting =
             Arc::new(Mutex::new(Waiting { next: 1, slots: HashMap::new(), failure: None }));
         let (open, ended) = watch::channel(());
         let reader = tokio::spawn(receive(read, waiting.clone(), open)).abort_handle();
-        Self { shared: Arc::new(Shared { outbox, waiting, reader, ended, _stays: stays }) }
+        Ok(Self { shared: Arc::new(Shared { outbox, waiting, reader, ended, _stays: stays }) })
     }
 
     /// Returns once the other side has closed the connection, or it broke.
@@ -216,7 +219,7 @@ impl Drop for Forget<'_> {
 }
 
 /// The connection's reader: hands every answer to who waits for it. `open` is dropped at the end.
-async fn receive(read: OwnedReadHalf, waiting: Arc<Mutex<Waiting>>, open: watch::Sender<()>) {
+async fn receive(read: ReadHalf, waiting: Arc<Mutex<Waiting>>, open: watch::Sender<()>) {
     let mut reader = BufReader::with_capacity(512, read);
     let failure = loop {
         match frame::read(&mut reader).await {

@@ -18,6 +18,7 @@ mod message;
 mod outbox;
 mod request;
 mod server;
+mod socket;
 mod stream;
 
 pub use client::{Client, Options};

@@ -4,9 +4,9 @@
 //! a frame behind.
 
 use berth_types::{Error, Result};
-use tokio::io::AsyncWriteExt;
-use tokio::net::unix::OwnedWriteHalf;
 use tokio::sync::mpsc;
+
+use crate::socket::WriteHalf;
 
 /// Frames that wait for the writer; beyond that, senders wait.
 const QUEUE: usize = 8;
@@ -22,7 +22,7 @@ impl Outbox {
     /// Starts the writer of `half`. Once `left` is over it waits no more for the peer to read: the
     /// peer may be waiting for us in the same way. The returned handle stops it at once.
     pub(crate) fn start(
-        half: OwnedWriteHalf,
+        half: WriteHalf,
         left: impl Future + Send + 'static,
     ) -> (Self, tokio::task::AbortHandle) {
         let (sender, receiver) = mpsc::channel(QUEUE);
@@ -58,7 +58,7 @@ pub(crate) fn closed() -> Error {
     Error::unavailable("ttrpc connection closed by the other side")
 }
 
-async fn write(mut half: OwnedWriteHalf, mut frames: mpsc::Receiver<Vec<u8>>, left: impl Future) {
+async fn write(half: WriteHalf, mut frames: mpsc::Receiver<Vec<u8>>, left: impl Future) {
     let mut left = std::pin::pin!(left);
     while let Some(frame) = frames.recv().await {
         tokio::select! {

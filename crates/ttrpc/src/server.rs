@@ -16,6 +16,7 @@ use crate::frame::{self, Frame};
 use crate::message::{RequestMessage, ResponseMessage};
 use crate::outbox::Outbox;
 use crate::request::{Peer, Request};
+use crate::socket;
 use crate::stream::{self, Item, Stream};
 
 /// What a server offers.
@@ -95,7 +96,7 @@ async fn connection<H: Handler>(handler: Arc<H>, stream: UnixStream) {
     if peer.uid != 0 && peer.uid != rustix::process::geteuid().as_raw() {
         return;
     }
-    let (read, write) = stream.into_split();
+    let Ok((read, write)) = socket::split(stream) else { return };
     let (outbox, writer) = Outbox::start(write, std::future::pending::<()>());
     let mut connection = Connection { handler, peer, outbox, streams: HashMap::new(), last: 0 };
     let mut reader = BufReader::with_capacity(512, read);

@@ -253,7 +253,7 @@ async fn an_answer_too_large_fails_alone() {
 #[tokio::test]
 async fn a_lost_connection_fails_what_waits_on_it() {
     let (near, far) = UnixStream::pair().unwrap();
-    let client = Client::from_stream(near);
+    let client = Client::from_stream(near).unwrap();
     let mut stream = client.stream("test.Echo", "Echo", &Options::default()).await.unwrap();
     let call = tokio::spawn({
         let client = client.clone();
@@ -283,7 +283,7 @@ async fn a_malformed_frame_closes_the_connection() {
 
     let (near, far) = StdStream::pair().unwrap();
     near.set_nonblocking(true).unwrap();
-    let client = Client::from_stream(UnixStream::from_std(near).unwrap());
+    let client = Client::from_stream(UnixStream::from_std(near).unwrap()).unwrap();
     std::io::Write::write_all(&mut &far, &[0xff; 10]).unwrap();
     let error = echo(&client, "to a peer that talks nonsense").await.unwrap_err();
     assert_eq!(error.kind(), Kind::Internal);
