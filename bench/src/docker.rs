@@ -16,21 +16,24 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// A daemon on scratch directories.
 pub(crate) struct Docker {
     directory: TempDir,
+    /// In memory, as `/run` is, like that of the other engines.
+    state: TempDir,
     daemon: Running,
 }
 
 impl Docker {
     /// Starts the daemon and waits until it answers.
     pub(crate) fn start() -> Result<Self> {
-        let directory = tempfile::Builder::new().prefix("bd").tempdir_in("/tmp")?;
+        let scratch = |parent| tempfile::Builder::new().prefix("bd").tempdir_in(parent);
+        let (directory, state) = (scratch("/tmp")?, scratch("/dev/shm")?);
         let path = |name: &str| directory.path().join(name);
         let mut command = Command::new("dockerd");
         command.args(["--bridge=none", "--iptables=false", "--ip6tables=false"]);
-        command.arg("--data-root").arg(path("root")).arg("--exec-root").arg(path("exec"));
+        command.arg("--data-root").arg(path("root")).arg("--exec-root").arg(state.path());
         command.arg("--pidfile").arg(path("pid"));
         command.arg("--host").arg(format!("unix://{}", path("d.sock").display()));
         let daemon = Running::start(&mut command, &path("log"));
-        let mut docker = Self { directory, daemon };
+        let mut docker = Self { directory, state, daemon };
         docker.wait()?;
         Ok(docker)
     }
@@ -55,7 +58,7 @@ impl Docker {
 
     /// The daemon, and the containerd that it runs.
     pub(crate) fn pids(&self) -> Vec<u32> {
-        let file = self.path("exec/containerd/containerd.pid");
+        let file = self.state.path().join("containerd/containerd.pid");
         let below = fs::read_to_string(file).ok().and_then(|pid| pid.trim().parse().ok());
         [Some(self.daemon.pid()), below].into_iter().flatten().collect()
     }

@@ -1,4 +1,4 @@
-//! The image that is pulled: made of the same bytes each time, and of no others.
+//! The images: made of the same bytes each time, and of no others.
 
 use berth_tests::{Image, Layer};
 use tar::{Builder, EntryType, Header};
@@ -16,8 +16,21 @@ const SIZES: (u32, u32) = (9, 18);
 /// Every so many files one does not compress, as media and archives don't.
 const NOISE: u64 = 8;
 
-/// An image of `mebibytes` when unpacked.
-pub(crate) fn image(name: &str, mebibytes: usize) -> Image {
+/// A small image to run, with what engines mount things on: a distribution's image has that, and
+/// an engine need not make it in each container.
+pub(crate) fn small(name: &str) -> Image {
+    Image::busybox(name).layer(Layer::new(|tar| {
+        for directory in ["dev/", "etc/", "proc/", "run/", "sys/"] {
+            append(tar, directory, EntryType::Directory, b"");
+        }
+        for file in ["etc/hostname", "etc/hosts", "etc/resolv.conf"] {
+            append(tar, file, EntryType::Regular, b"");
+        }
+    }))
+}
+
+/// An image of `mebibytes` when unpacked, to pull.
+pub(crate) fn large(name: &str, mebibytes: usize) -> Image {
     let bytes = mebibytes * (1 << 20) / (LAYERS - 1);
     let mut image = Image::busybox(name);
     for number in 1..LAYERS {

@@ -25,7 +25,7 @@ mod tool;
 use std::path::PathBuf;
 
 use anyhow::Result;
-use berth_tests::{Image, Registry};
+use berth_tests::Registry;
 use clap::Parser;
 
 use crate::peer::Peer;
@@ -89,7 +89,7 @@ fn main() -> Result<()> {
     }
     build::binaries()?;
     let registry = Registry::start();
-    registry.push(&Image::busybox("busybox"));
+    registry.push(&layers::small("busybox"));
     let image = registry.reference("busybox:latest");
     let bench = Bench { arguments, registry, image };
     let mut peers = Peer::find_all(&bench);

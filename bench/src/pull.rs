@@ -15,7 +15,7 @@ const NAME: &str = "large";
 /// Each engine and the limit in turn, on a disk with nothing left to write.
 pub(crate) fn measure(bench: &Bench, peers: &mut [Peer], table: &mut Table) -> Result<()> {
     let mebibytes = bench.arguments.image_size;
-    let image = layers::image(NAME, mebibytes);
+    let image = layers::large(NAME, mebibytes);
     bench.registry.push(&image);
     let layers: Vec<_> =
         image.layers().iter().map(|layer| berth_types::Digest::of(layer.blob())).collect();

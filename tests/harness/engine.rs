@@ -29,6 +29,8 @@ pub struct Engine {
     flavor: Flavor,
     namespace: String,
     directory: TempDir,
+    /// In memory, as `/run` is.
+    state: TempDir,
     root: PathBuf,
     daemon: Option<Running>,
 }
@@ -85,10 +87,11 @@ impl Engine {
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let namespace = format!("test-{}-{number}", std::process::id());
         // Short, because socket paths are: unix(7) ends at 107 bytes.
-        let directory =
-            tempfile::Builder::new().prefix("bt").tempdir_in("/tmp").expect("a directory");
+        let scratch =
+            |parent| tempfile::Builder::new().prefix("bt").tempdir_in(parent).expect("a directory");
+        let directory = scratch("/tmp");
         let root = directory.path().join("root");
-        Self { flavor, namespace, directory, root, daemon: None }
+        Self { flavor, namespace, directory, state: scratch("/dev/shm"), root, daemon: None }
     }
 
     /// Gives the daemon another durable directory, from its next start.
@@ -131,7 +134,7 @@ impl Engine {
         // containerd finds the shims under test on PATH.
         let path = std::env::var("PATH").unwrap_or_default();
         command.env("PATH", format!("{}:{path}", binaries().display()));
-        command.arg("--root").arg(self.root()).arg("--state").arg(self.path("state"));
+        command.arg("--root").arg(self.root()).arg("--state").arg(self.state.path());
         command.arg("--address").arg(self.address());
         command
     }
@@ -158,7 +161,7 @@ impl Engine {
 
     /// The main socket.
     pub fn address(&self) -> PathBuf {
-        self.path("state/d.sock")
+        self.state.path().join("d.sock")
     }
 
     /// The durable directory.
@@ -258,9 +261,12 @@ impl Drop for Engine {
         self.remove_containers();
         // Asked before the daemon is stopped: a daemon that is gone can't be blamed for cleaning
         // up late.
-        let left = leaks::wait_for_none(&self.namespace, self.directory.path());
-        self.stop_daemon(Signal::SIGTERM);
-        leaks::remove(&self.namespace, self.directory.path());
+        let places = [self.directory.path(), self.state.path()];
+        let left = leaks::wait_for_none(&self.namespace, places);
+        if let Some(mut daemon) = self.daemon.take() {
+            daemon.stop(Signal::SIGTERM);
+        }
+        leaks::remove(&self.namespace, places);
         if !failed {
             assert!(left.is_empty(), "left behind:\n{}\n{}", left.join("\n"), self.log());
         }

@@ -1,7 +1,7 @@
 //! What an engine may not leave behind: shims, mounts and cgroups.
 //!
 //! Everything is looked for by the names that only one test uses, its namespace and its scratch
-//! directory, so that tests run side by side.
+//! directories, so that tests run side by side.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -15,10 +15,10 @@ use nix::unistd::Pid;
 const CGROUPS: &str = "/sys/fs/cgroup";
 
 /// Waits for everything to be gone, and answers what is not after ten seconds.
-pub fn wait_for_none(namespace: &str, directory: &Path) -> Vec<String> {
+pub fn wait_for_none(namespace: &str, places: [&Path; 2]) -> Vec<String> {
     let start = Instant::now();
     loop {
-        let left = find(namespace, directory);
+        let left = find(namespace, places);
         if left.is_empty() || start.elapsed() > Duration::from_secs(10) {
             return left;
         }
@@ -27,16 +27,16 @@ pub fn wait_for_none(namespace: &str, directory: &Path) -> Vec<String> {
 }
 
 /// What there is now, a line each.
-pub fn find(namespace: &str, directory: &Path) -> Vec<String> {
+pub fn find(namespace: &str, places: [&Path; 2]) -> Vec<String> {
     let mut found: Vec<String> =
         shims(namespace).into_iter().map(|pid| format!("shim {pid}")).collect();
-    found.extend(mounts(directory).into_iter().map(|mount| format!("mount {mount}")));
+    found.extend(mounts(places).into_iter().map(|mount| format!("mount {mount}")));
     found.extend(cgroups(namespace).into_iter().map(|cgroup| format!("cgroup {cgroup}")));
     found
 }
 
 /// Removes what is left, so that one failed test does not fail the next.
-pub(crate) fn remove(namespace: &str, directory: &Path) {
+pub(crate) fn remove(namespace: &str, places: [&Path; 2]) {
     for pid in shims(namespace) {
         let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
     }
@@ -50,7 +50,7 @@ pub(crate) fn remove(namespace: &str, directory: &Path) {
     for own in namespace_cgroups(namespace) {
         let _ = fs::remove_dir(own);
     }
-    for mount in mounts(directory).iter().rev() {
+    for mount in mounts(places).iter().rev() {
         let _ = umount2(mount.as_str(), MntFlags::MNT_DETACH);
     }
 }
@@ -69,11 +69,11 @@ pub fn shims(namespace: &str) -> Vec<i32> {
     .collect()
 }
 
-fn mounts(directory: &Path) -> Vec<String> {
-    let directory = directory.to_str().expect("a path");
+fn mounts(places: [&Path; 2]) -> Vec<String> {
     let table = fs::read_to_string("/proc/self/mountinfo").expect("read the mount table");
     let targets = table.lines().filter_map(|line| line.split(' ').nth(4));
-    targets.filter(|target| target.starts_with(directory)).map(str::to_owned).collect()
+    let is_ours = |target: &&str| places.iter().any(|place| Path::new(target).starts_with(place));
+    targets.filter(is_ours).map(str::to_owned).collect()
 }
 
 /// Control groups of the containers of `namespace`. The namespace's own group is no leak: runc
