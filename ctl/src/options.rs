@@ -44,7 +44,7 @@ pub(crate) struct MakeOptions {
     #[arg(long)]
     rm: bool,
     /// Set environment variables; a name alone takes the value that it has here
-    #[arg(short, long, value_name = "KEY[=VALUE]")]
+    #[arg(short, long, value_name = "KEY[=VALUE]", value_parser = parse_named)]
     env: Vec<String>,
     /// Working directory inside the container
     #[arg(short, long)]
@@ -78,7 +78,7 @@ pub(crate) struct MakeOptions {
     #[arg(long)]
     entrypoint: Option<String>,
     /// Set labels on the container
-    #[arg(short, long, value_name = "KEY[=VALUE]")]
+    #[arg(short, long, value_name = "KEY[=VALUE]", value_parser = parse_named)]
     label: Vec<String>,
     /// When to fetch the image
     #[arg(long, value_enum, default_value_t)]
@@ -157,6 +157,14 @@ pub(crate) fn environment(typed: Vec<String>) -> Vec<String> {
     typed.into_iter().filter_map(complete).collect()
 }
 
+/// `KEY` or `KEY=VALUE`.
+pub(crate) fn parse_named(text: &str) -> Result<String, String> {
+    match text.split('=').next() {
+        None | Some("") => Err("it has no name: give KEY or KEY=VALUE".to_owned()),
+        Some(_) => Ok(text.to_owned()),
+    }
+}
+
 fn key_value(text: &str) -> (String, String) {
     let (key, value) = text.split_once('=').unwrap_or((text, ""));
     (key.to_owned(), value.to_owned())
@@ -213,6 +221,15 @@ mod tests {
         assert!(bind.read_only);
         for text in ["/a", "a:/b", "/a:b", "/a:/b:x", "/a:/b:ro:rw"] {
             assert!(parse_bind(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn variables_and_labels_have_a_name() {
+        assert_eq!(parse_named("A=b=c"), Ok("A=b=c".to_owned()));
+        assert_eq!(parse_named("A"), Ok("A".to_owned()));
+        for text in ["", "=", "=x"] {
+            assert!(parse_named(text).is_err(), "{text}");
         }
     }
 

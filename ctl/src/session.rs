@@ -25,6 +25,10 @@ const QUEUE: usize = 8;
 /// One read of standard input, in bytes.
 const CHUNK: usize = 32 << 10;
 
+/// The exit status when nobody reads the output any more, as a shell gives it for SIGPIPE. The
+/// process in the container goes on, as it does when the command is killed.
+const UNREAD: i32 = 128 + 13;
+
 /// Signals passed on to the process. Those that the terminal's keys would send arrive as bytes
 /// instead when it is in raw mode.
 const FORWARDED: [SignalKind; 6] = [
@@ -103,7 +107,16 @@ impl Session {
                         raw_mode = self.connect(requests, detach)?;
                     }
                 }
-                Some(Response::Output(output)) => write(&output)?,
+                Some(Response::Output(output)) => match write(&output) {
+                    Ok(()) => {}
+                    Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
+                        return Ok(End::Exited(UNREAD));
+                    }
+                    Err(error) => {
+                        let message = format!("write the container's output: {error}");
+                        return Err(Failure::new(message));
+                    }
+                },
                 Some(Response::Exited(exited)) => {
                     drop(raw_mode);
                     return Ok(End::Exited(exited.code as i32));
@@ -207,12 +220,11 @@ fn copy_stdin(
 }
 
 /// Writes what the process wrote.
-fn write(output: &Output) -> Outcome<()> {
-    let written = if output.stderr {
+fn write(output: &Output) -> io::Result<()> {
+    if output.stderr {
         io::stderr().lock().write_all(&output.data)
     } else {
         let mut stdout = io::stdout().lock();
         stdout.write_all(&output.data).and_then(|()| stdout.flush())
-    };
-    written.map_err(|error| Failure::new(format!("write the container's output: {error}")))
+    }
 }

@@ -1,6 +1,7 @@
 //! `berth` while clients, shims and images misbehave.
 
 use std::fs::File;
+use std::io::Read;
 use std::process::{Child, Command, Stdio};
 
 use berth_tests::{Engine, Finished, Image, leaks, wait_until};
@@ -126,6 +127,31 @@ fn cli_an_exec_whose_client_is_lost_in_a_jam_ends() {
 }
 
 #[test]
+fn cli_clients_whose_input_is_not_read_leave_nothing() {
+    let Some(engine) = engine() else { return };
+    let run = ["run", "-d", "-i", "--name", "one", BUSYBOX, "sleep", "1000"];
+    engine.cli(&run).success();
+    let descriptors = || {
+        let shim = leaks::shims(engine.namespace())[0];
+        std::fs::read_dir(format!("/proc/{shim}/fd")).unwrap().count()
+    };
+    let before = descriptors();
+    let mut clients: Vec<_> = (0..10)
+        .map(|_| {
+            let zeros = File::open("/dev/zero").unwrap();
+            let mut command = engine.cli_command(&["attach", "one"]);
+            command.stdin(zeros).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+        })
+        .collect();
+    wait_until("the clients to be attached", || descriptors() >= before + clients.len());
+    for client in &mut clients {
+        client.kill().unwrap();
+        client.wait().unwrap();
+    }
+    wait_until("their descriptors to be closed", || descriptors() <= before);
+}
+
+#[test]
 fn cli_a_reader_that_leaves_is_no_failure() {
     let Some(engine) = engine() else { return };
     sleeper(&engine, "one");
@@ -138,6 +164,21 @@ fn cli_a_reader_that_leaves_is_no_failure() {
         let output = output.wait_with_output().unwrap();
         assert!(output.status.success() && output.stderr.is_empty(), "{args:?}: {output:?}");
     }
+}
+
+#[test]
+fn cli_output_that_nobody_reads_ends_the_command_quietly() {
+    let Some(engine) = engine() else { return };
+    let args = ["run", "--rm", BUSYBOX, "sh", "-c", "echo one; sleep 0.2; echo two; exec sleep 9"];
+    let mut run = engine.cli_command(&args);
+    let mut run = run.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut first = [0; 4];
+    run.stdout.take().unwrap().read_exact(&mut first).unwrap();
+    let output = run.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(141), "{output:?}");
+    assert!(output.stderr.is_empty(), "{output:?}");
+    let running = engine.cli(&["ps", "-q"]).success().stdout;
+    engine.cli(&["rm", "-f", running.trim()]).success();
 }
 
 #[test]

@@ -37,6 +37,24 @@ fn cli_the_carried_image_runs_without_a_registry() {
 }
 
 #[test]
+fn cli_files_of_the_engine_lie_where_links_of_the_image_lead() {
+    let Some(engine) = Engine::berth() else { return };
+    let layer = Layer::new(|tar| {
+        let mut header = tar::Header::new_gnu();
+        header.set_entry_type(tar::EntryType::Symlink);
+        header.set_size(0);
+        let (path, target) = ("etc/resolv.conf", "../run/systemd/resolve/stub-resolv.conf");
+        tar.append_link(&mut header, path, target).unwrap();
+    });
+    engine.import(&Image::busybox(IMAGE).layer(layer));
+    let script = "cat /run/systemd/resolve/stub-resolv.conf; readlink /etc/resolv.conf";
+    let run = engine.cli(&["run", "--rm", BUSYBOX, "sh", "-c", script]).success();
+    let host = fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
+    let expected = format!("{host}../run/systemd/resolve/stub-resolv.conf\n");
+    assert_eq!(run.stdout, expected);
+}
+
+#[test]
 fn cli_run_passes_both_outputs_and_the_exit_status() {
     let Some(engine) = engine() else { return };
     let script = "echo out; echo err >&2; exit 7";
@@ -55,6 +73,7 @@ fn cli_commands_that_cannot_run_have_dockers_statuses() {
     let Some(engine) = engine() else { return };
     for (command, code, words) in [
         ("no-such-command", 127, "executable file not found in $PATH"),
+        ("", 127, "executable file not found in $PATH"),
         ("/no/such", 127, "no such file or directory"),
         ("/etc/passwd", 126, "permission denied"),
         ("/etc", 126, "is a directory"),

@@ -101,7 +101,13 @@ async fn connection<H: Handler>(handler: Arc<H>, stream: UnixStream) {
     let mut connection = Connection { handler, peer, outbox, streams: HashMap::new(), last: 0 };
     let mut reader = BufReader::with_capacity(512, read);
     while let Ok(Some(frame)) = frame::read(&mut reader).await {
-        if connection.handle(frame).await.is_err() {
+        let handled = tokio::select! {
+            biased;
+            handled = connection.handle(frame) => handled.is_ok(),
+            // Only a stream that isn't read makes it wait: nothing else would notice then.
+            _ = reader.get_ref().hung_up() => false,
+        };
+        if !handled {
             break;
         }
     }

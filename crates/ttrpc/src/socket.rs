@@ -35,6 +35,21 @@ fn watch<T: std::os::fd::AsRawFd>(socket: T, interest: Interest) -> io::Result<A
     AsyncFd::with_interest(socket, interest)
 }
 
+impl ReadHalf {
+    /// Returns once the peer has closed its end, whatever is still to be read. It costs a
+    /// descriptor while it waits.
+    pub(crate) async fn hung_up(&self) -> io::Result<()> {
+        let watched = watch(self.0.get_ref().try_clone()?, Interest::WRITABLE)?;
+        loop {
+            let mut ready = watched.writable().await?;
+            if ready.ready().is_write_closed() {
+                return Ok(());
+            }
+            ready.clear_ready();
+        }
+    }
+}
+
 impl AsyncRead for ReadHalf {
     fn poll_read(
         self: Pin<&mut Self>,
@@ -104,6 +119,19 @@ mod tests {
         read.read_to_end(&mut received).await.unwrap();
         writing.await.unwrap().unwrap();
         assert!(received == sent);
+    }
+
+    #[tokio::test]
+    async fn a_peer_that_leaves_is_noticed_before_all_is_read() {
+        let (near, far) = UnixStream::pair().unwrap();
+        let (read, _write) = split(near).unwrap();
+        let (far_read, far_write) = split(far).unwrap();
+        far_write.write_all(b"unread").await.unwrap();
+        drop(far_write);
+        let early = tokio::time::timeout(std::time::Duration::from_millis(50), read.hung_up());
+        assert!(early.await.is_err(), "a peer that only writes no more is still there");
+        drop(far_read);
+        read.hung_up().await.unwrap();
     }
 
     #[tokio::test]

@@ -70,6 +70,11 @@ impl Handler for Echo {
                     sent?;
                 }
             }
+            "Deaf" => {
+                request.abandoned().await;
+                self.abandoned.notify_one();
+                Ok(())
+            }
             "Flood" => {
                 for number in 0..10_000u32 {
                     sender.send(&number).await?;
@@ -218,6 +223,18 @@ async fn a_client_that_leaves_a_jam_is_noticed() {
     let stream = client.stream("test.Echo", "Jam", &Options::default()).await.unwrap();
     server.echo.jammed.notified().await;
     // Neither side reads, until both wait for the other.
+    let text = "x".repeat(100_000);
+    let jam = async { while stream.sender.send(&text).await.is_ok() {} };
+    assert!(tokio::time::timeout(Duration::from_millis(200), jam).await.is_err());
+    drop((stream, client));
+    server.echo.abandoned.notified().await;
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_a_stream_that_is_not_read_is_noticed() {
+    let server = serve();
+    let client = Client::connect(&server.path).await.unwrap();
+    let stream = client.stream("test.Echo", "Deaf", &Options::default()).await.unwrap();
     let text = "x".repeat(100_000);
     let jam = async { while stream.sender.send(&text).await.is_ok() {} };
     assert!(tokio::time::timeout(Duration::from_millis(200), jam).await.is_err());

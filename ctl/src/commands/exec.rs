@@ -8,7 +8,7 @@ use super::report_detached;
 use crate::client::Daemon;
 use crate::detach::DetachKeys;
 use crate::failure::Outcome;
-use crate::options::environment;
+use crate::options::{environment, parse_named};
 use crate::session::{End, Session};
 use crate::terminal;
 
@@ -22,7 +22,7 @@ pub(crate) struct Exec {
     #[arg(long, value_name = "KEYS")]
     detach_keys: Option<DetachKeys>,
     /// Set environment variables; a name alone takes the value that it has here
-    #[arg(short, long, value_name = "KEY[=VALUE]")]
+    #[arg(short, long, value_name = "KEY[=VALUE]", value_parser = parse_named)]
     env: Vec<String>,
     /// Keep standard input open
     #[arg(short, long)]

@@ -44,7 +44,7 @@ pub(super) struct Program {
 impl Program {
     /// Checks `process`, which keeps descriptors from 3 on.
     pub(super) fn check(process: &spec::Process, preserved_fds: u32) -> Result<Self> {
-        if process.args.is_empty() || process.args[0].is_empty() {
+        if process.args.is_empty() {
             return Err(Error::invalid_argument("process.args names no command"));
         }
         if !process.cwd.starts_with('/') {
@@ -222,6 +222,7 @@ mod tests {
     fn failures_have_the_words_that_engines_look_for() {
         for (name, words) in [
             ("foo", "exec: \"foo\": executable file not found in $PATH"),
+            ("", "exec: \"\": executable file not found in $PATH"),
             ("/no/foo", "exec: \"/no/foo\": stat /no/foo: no such file or directory"),
             ("/etc/passwd", "exec: \"/etc/passwd\": permission denied"),
             ("/etc", "exec: \"/etc\": is a directory"),

@@ -42,7 +42,11 @@ async fn feed(process: &Process, first: AttachRequest, mut receiver: Receiver, r
     loop {
         if !message.stdin.is_empty() {
             // A process that reads no more doesn't want the client to leave.
-            typing.0.write(message.stdin).await;
+            tokio::select! {
+                biased;
+                _ = typing.0.write(message.stdin) => {}
+                () = request.abandoned() => return,
+            }
         }
         if message.close_stdin {
             typing.0.client_left();

@@ -25,6 +25,7 @@ pub(super) fn spec(
     files: &Files,
 ) -> Result<Spec> {
     let resources = options.resources.unwrap_or_default();
+    check_cpus(resources.nano_cpus)?;
     let host = is_on_host_network(options);
     let hostname = match &*options.hostname {
         "" if host => nodename(),
@@ -53,6 +54,19 @@ pub(super) fn spec(
             pids: resources.pids,
         },
     )
+}
+
+/// Refuses more processors than there are, as Docker does: what was meant can't be had.
+fn check_cpus(nano_cpus: i64) -> Result<()> {
+    let mine = rustix::thread::sched_getaffinity(None).map_err(std::io::Error::from);
+    let available = mine.context(|| "count the processors")?.count();
+    if nano_cpus > i64::from(available) * 1_000_000_000 {
+        return Err(Error::invalid_argument(format!(
+            "range of CPUs is from 0.01 to {available}.00, as there are only {available} CPUs \
+             available"
+        )));
+    }
+    Ok(())
 }
 
 pub(super) fn is_on_host_network(options: &ContainerOptions) -> bool {
@@ -126,6 +140,13 @@ mod tests {
         assert_eq!(asked_binds(&options).unwrap().len(), 2);
         options.binds.push(bind("/c", "/x/"));
         assert!(asked_binds(&options).is_err());
+    }
+
+    #[test]
+    fn there_are_no_more_processors_than_there_are() {
+        check_cpus(10_000_000).unwrap();
+        let message = check_cpus(1_000_000_000_000_000).unwrap_err().to_string();
+        assert!(message.contains("CPUs available"), "{message}");
     }
 
     #[test]

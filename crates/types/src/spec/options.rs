@@ -15,6 +15,9 @@ const LEAST_NANO_CPUS: i64 = 10_000_000;
 /// What a runtime needs to start a process at all.
 const LEAST_MEMORY: i64 = 6 << 20;
 
+/// The longest name that `sethostname(2)` takes, in bytes.
+const LONGEST_HOSTNAME: usize = 64;
+
 /// How a container departs from its image's configuration and from the defaults. Empty and zero
 /// values leave things as they are.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -102,7 +105,7 @@ impl Spec {
     /// not absolute, or a limit is below what a container can live with.
     pub fn from_image(image: &ContainerConfig, options: &Options) -> Result<Self> {
         let mut spec = Self::container(&options.cgroups_path);
-        let hostname = hostname(options);
+        let hostname = hostname(options)?;
         if let Some(process) = &mut spec.process {
             process.args = args(image, options)?;
             process.cwd = working_directory(&options.working_directory, &image.working_dir)?;
@@ -170,9 +173,19 @@ fn first(ours: &str, theirs: &str) -> String {
     if ours.is_empty() { theirs } else { ours }.to_owned()
 }
 
-/// As Docker: the short id, where nobody chose.
-fn hostname(options: &Options) -> String {
-    first(&options.hostname, &options.id.chars().take(12).collect::<String>())
+/// As Docker: the short id, where nobody chose. One that was chosen is also written to files of
+/// the container, so it can't have blanks.
+fn hostname(options: &Options) -> Result<String> {
+    let hostname = &options.hostname;
+    if hostname.len() > LONGEST_HOSTNAME
+        || hostname.contains(|c: char| c.is_whitespace() || c.is_control())
+    {
+        return Err(Error::invalid_argument(format!(
+            "invalid hostname {hostname:?}: it has at most {LONGEST_HOSTNAME} bytes, no blanks and \
+             no control characters"
+        )));
+    }
+    Ok(first(hostname, &options.id.chars().take(12).collect::<String>()))
 }
 
 /// As Docker: a new entrypoint doesn't get the command that was meant for the old one.
