@@ -100,6 +100,8 @@ fn cli_a_shim_that_hangs_is_named_and_holds_up_no_other() {
         assert_ne!(refused.code, 0);
         assert_eq!(engine.cli(&["exec", "two", "echo", "on"]).success().line(), "on");
     }
+    let list = engine.cli(&["ps"]).success().stdout;
+    assert_eq!(list.matches("Up ").count(), 2, "{list}");
     for shim in leaks::shims(engine.namespace()) {
         kill(Pid::from_raw(shim), Signal::SIGCONT).unwrap();
     }

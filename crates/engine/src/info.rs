@@ -15,10 +15,10 @@ impl Engine {
     ///
     /// # Errors
     /// Those of the database.
-    pub async fn info(&self, scope: Scope) -> Result<InfoResponse> {
+    pub fn info(&self, scope: Scope) -> Result<InfoResponse> {
         let parts = self.parts();
         let images = scope.images().list(&[])?.len();
-        let containers = self.containers(scope).list(ListRequest { all: true }).await?.containers;
+        let containers = self.containers(scope).list(ListRequest { all: true })?.containers;
         let count = |states: &[State]| {
             containers.iter().filter(|container| states.contains(&container.state())).count() as u32
         };

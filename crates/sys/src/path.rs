@@ -79,7 +79,7 @@ impl Root {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             other => return other,
         }
-        Ok(Walk::from(self, path)?.make(make_child_directory)?)
+        self.make(path, make_child_directory)
     }
 
     /// A reference to `path`; when it is missing, an empty file with mode 0644 is made, in
@@ -92,7 +92,19 @@ impl Root {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             other => return other,
         }
-        Ok(Walk::from(self, path)?.make(make_child_file)?)
+        self.make(path, make_child_file)
+    }
+
+    /// Makes `path`, which is missing.
+    fn make(&self, path: &Path, make: Make) -> io::Result<OwnedFd> {
+        // Most often only the last name is.
+        if let (Some(parent), Some(name)) = (path.parent(), path.file_name())
+            && let Ok(parent) = self.open_at(parent, OFlags::PATH | OFlags::DIRECTORY)
+            && make(parent.as_fd(), name).is_ok()
+        {
+            return self.find(path);
+        }
+        Ok(Walk::from(self, path)?.make(make)?)
     }
 }
 

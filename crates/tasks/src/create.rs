@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use berth_proto::containerd::task::v3::{CreateTaskRequest, CreateTaskResponse, ShutdownRequest};
 use berth_proto::containerd::types::Mount;
+use berth_proto::containerd::v1::types::Status;
 use berth_types::{Error, Kind, Result, ResultExt, id};
 use prost_types::Any;
 
@@ -122,6 +123,7 @@ impl Tasks {
             Ok(CreateTaskResponse { pid }) => {
                 let task = Task::new(bundle.clone(), runtime.clone(), socket, shim, log);
                 task.pid.store(pid, Ordering::Relaxed);
+                task.note(Status::Created);
                 Ok((task, child))
             }
             Err(error) => {

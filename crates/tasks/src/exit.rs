@@ -5,7 +5,7 @@ use std::time::SystemTime;
 use prost_types::Timestamp;
 
 /// How a process ended, and when.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Exit {
     /// 0 to 255; 128+n for a process ended by signal n.
     pub status: u32,

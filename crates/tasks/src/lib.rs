@@ -2,8 +2,8 @@
 //!
 //! A *task* is the running thing of a container. Its processes belong to a *shim*, a process that
 //! outlives this daemon and is spoken to over ttrpc (containerd's shim API, versions 2 and 3).
-//! [`Tasks`] makes tasks and ends them, [`Task`] passes on what is asked of one. Nothing about a
-//! running task is copied: its shim is asked.
+//! [`Tasks`] makes tasks and ends them, [`Task`] passes on what is asked of one. What is done to a
+//! running task goes by what its shim says; only lists are made of what is known without asking.
 //!
 //! - Our own shim is started with one exec (`create.rs`), any other by containerd's `start`
 //!   protocol (`bootstrap.rs`).

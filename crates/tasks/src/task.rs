@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
 
 use berth_proto::containerd::task::v3::{
     CheckpointTaskRequest, CloseIoRequest, DeleteRequest, DeleteResponse, ExecProcessRequest,
@@ -13,7 +13,7 @@ use berth_proto::containerd::task::v3::{
     StartRequest, StartResponse, StateRequest, StateResponse, StatsRequest, StatsResponse,
     UpdateTaskRequest, WaitRequest, WaitResponse,
 };
-use berth_proto::containerd::v1::types::ProcessInfo;
+use berth_proto::containerd::v1::types::{ProcessInfo, Status};
 use berth_types::{Error, Kind, Result};
 use prost_types::Any;
 use tokio::sync::{Mutex, watch};
@@ -39,6 +39,8 @@ pub struct Task {
     pub(crate) shim: Shim,
     /// Of the init, or 0 when it isn't known.
     pub(crate) pid: AtomicU32,
+    /// How the init was by the shim's last answer that told of it: a [`Status`].
+    status: AtomicI32,
     /// How the init ended, once that is announced. It is announced once.
     exit: watch::Sender<Option<Exit>>,
     /// Held by whoever ends the task.
@@ -62,6 +64,7 @@ impl Task {
             socket,
             shim,
             pid: AtomicU32::new(0),
+            status: AtomicI32::new(Status::Unknown.into()),
             exit: watch::Sender::new(None),
             ending: Mutex::new(()),
             gone: CancellationToken::new(),
@@ -85,6 +88,23 @@ impl Task {
         self.pid.load(Ordering::Relaxed)
     }
 
+    /// How the init is, as far as that is known without asking the shim: what changes it passes
+    /// through here, and its end is announced. That it is known may take the time of an event.
+    pub fn known(&self) -> (Status, Option<Exit>) {
+        match self.exit() {
+            Some(exit) => (Status::Stopped, Some(exit)),
+            None => {
+                let status = Status::try_from(self.status.load(Ordering::Relaxed));
+                (status.unwrap_or_default(), None)
+            }
+        }
+    }
+
+    /// Notes how the init is by an answer of the shim.
+    pub(crate) fn note(&self, status: Status) {
+        self.status.store(status.into(), Ordering::Relaxed);
+    }
+
     fn id_owned(&self) -> String {
         self.bundle.id.clone()
     }
@@ -93,13 +113,20 @@ impl Task {
     pub async fn start(&self, exec_id: &str) -> Result<u32> {
         let request = StartRequest { id: self.id_owned(), exec_id: exec_id.to_owned() };
         let StartResponse { pid } = self.shim.call(shim::START, &request).await?;
+        if exec_id.is_empty() {
+            self.note(Status::Running);
+        }
         Ok(pid)
     }
 
     /// What the shim knows of a process.
     pub async fn state(&self, exec_id: &str) -> Result<StateResponse> {
         let request = StateRequest { id: self.id_owned(), exec_id: exec_id.to_owned() };
-        self.shim.call(shim::STATE, &request).await
+        let state: StateResponse = self.shim.call(shim::STATE, &request).await?;
+        if exec_id.is_empty() {
+            self.note(state.status());
+        }
+        Ok(state)
     }
 
     /// Sends a signal to a process, or to all of the container.
@@ -124,12 +151,16 @@ impl Task {
 
     /// Freezes all processes.
     pub async fn pause(&self) -> Result<()> {
-        self.shim.call(shim::PAUSE, &PauseRequest { id: self.id_owned() }).await
+        self.shim.call::<_, ()>(shim::PAUSE, &PauseRequest { id: self.id_owned() }).await?;
+        self.note(Status::Paused);
+        Ok(())
     }
 
     /// Thaws all processes.
     pub async fn resume(&self) -> Result<()> {
-        self.shim.call(shim::RESUME, &ResumeRequest { id: self.id_owned() }).await
+        self.shim.call::<_, ()>(shim::RESUME, &ResumeRequest { id: self.id_owned() }).await?;
+        self.note(Status::Running);
+        Ok(())
     }
 
     /// Sets the size of a process's terminal, in characters.

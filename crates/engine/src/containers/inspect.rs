@@ -14,7 +14,8 @@ impl Containers {
     pub async fn inspect(&self, request: InspectRequest) -> Result<InspectResponse> {
         let found = self.find(&request.container)?;
         let record = self.record(&found.id)?;
-        let container = self.describe(&found.id, found.row.as_ref()).await?;
+        let condition = self.condition(&found.id, found.row.as_ref()).await;
+        let container = self.describe(&found.id, found.row.as_ref(), condition)?;
         let files = Files::of(&self.engine.parts().root, self.namespace(), &found.id);
         let log = found.row.as_ref().map(|_| files.log().to_string_lossy().into_owned());
         Ok(InspectResponse {

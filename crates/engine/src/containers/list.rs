@@ -3,24 +3,23 @@
 use berth_proto::berth::v1::{Container, ListRequest, ListResponse, State};
 use berth_types::spec::Spec;
 use berth_types::{Kind, Result};
-use futures_util::future::join_all;
 
 use super::Containers;
 use crate::rows;
 
 impl Containers {
-    /// The containers, newest first.
+    /// The containers, newest first, in the states that are known without asking their shims.
     ///
     /// # Errors
     /// Those of the database.
-    pub async fn list(&self, request: ListRequest) -> Result<ListResponse> {
+    pub fn list(&self, request: ListRequest) -> Result<ListResponse> {
         let store = &self.engine.parts().store;
         let rows = store.read(|rows| rows::list(rows, self.namespace()))?;
         let ids = self.scope.containers().ids("")?;
-        let described = ids.iter().map(|id| self.describe(id, rows.get(id)));
-        let mut containers = Vec::new();
-        for described in join_all(described).await {
-            match described {
+        let mut containers = Vec::with_capacity(ids.len());
+        for id in &ids {
+            let row = rows.get(id);
+            match self.describe(id, row, self.known_condition(id, row)) {
                 // It was removed meanwhile.
                 Err(error) if error.kind() == Kind::NotFound => {}
                 described => containers.push(described?),

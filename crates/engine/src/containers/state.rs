@@ -1,9 +1,9 @@
 //! How a container is at the moment: by its task while it has one, else by its row.
 
 use berth_proto::berth::v1::{Container, Exited, State};
-use berth_proto::containerd::task::v3::StateResponse;
 use berth_proto::containerd::v1::types::Status;
-use berth_types::{Error, Kind};
+use berth_tasks::Exit;
+use berth_types::{Error, Kind, Result};
 
 use super::Containers;
 use crate::rows::Row;
@@ -32,16 +32,15 @@ impl Condition {
         }
     }
 
-    fn of_task(state: StateResponse) -> Self {
-        let running = |state_now| Self { pid: state.pid, ..Self::of(state_now) };
-        match state.status() {
+    fn of_task(pid: u32, status: Status, exit: Exit) -> Self {
+        let running = |state_now| Self { pid, ..Self::of(state_now) };
+        match status {
             Status::Created => running(State::Created),
             Status::Running => running(State::Running),
             Status::Paused | Status::Pausing => running(State::Paused),
             Status::Stopped => {
-                let (code, at) = (state.exit_status, state.exited_at);
-                let exited = Some(Exited { code, at, oom_killed: false });
-                Self { exited, ..Self::of(State::Exited) }
+                let exited = Exited { code: exit.status, at: exit.at, oom_killed: false };
+                Self { exited: Some(exited), ..Self::of(State::Exited) }
             }
             Status::Unknown => Self::of(State::Unknown),
         }
@@ -68,7 +67,10 @@ impl Containers {
             return self.without_task(id, row);
         };
         match task.state("").await {
-            Ok(state) => Condition::of_task(state),
+            Ok(state) => {
+                let exit = Exit { status: state.exit_status, at: state.exited_at };
+                Condition::of_task(state.pid, state.status(), exit)
+            }
             // It ended while it was asked.
             Err(error) if matches!(error.kind(), Kind::NotFound | Kind::Unavailable) => {
                 self.without_task(id, row)
@@ -78,6 +80,15 @@ impl Containers {
                 Condition::of(State::Unknown)
             }
         }
+    }
+
+    /// How a container is, as far as that is known without asking its shim.
+    pub(super) fn known_condition(&self, id: &str, row: Option<&Row>) -> Condition {
+        let Ok(task) = self.engine.parts().tasks.get(self.namespace(), id) else {
+            return self.without_task(id, row);
+        };
+        let (status, exit) = task.known();
+        Condition::of_task(task.pid(), status, exit.unwrap_or_default())
     }
 
     /// How a container without a task is. In a run that goes on by its row, somebody just makes
@@ -101,13 +112,13 @@ impl Containers {
         }
     }
 
-    /// A container as lists show it. For another client's container that is what its record says.
-    pub(super) async fn describe(
+    /// A container in `condition` as lists show it. For another client's container that is what its record says.
+    pub(super) fn describe(
         &self,
         id: &str,
         row: Option<&Row>,
-    ) -> berth_types::Result<Container> {
-        let condition = self.condition(id, row).await;
+        condition: Condition,
+    ) -> Result<Container> {
         let exited = condition.exited.unwrap_or_default();
         let container = Container {
             id: id.to_owned(),

@@ -157,7 +157,7 @@ impl containers_server::Containers for Containers {
 
     async fn list(&self, request: Request<ListRequest>) -> Result<Response<ListResponse>, Status> {
         let containers = self.of(request.metadata())?;
-        containers.list(request.into_inner()).await.map(Response::new).map_err(status)
+        containers.list(request.into_inner()).map(Response::new).map_err(status)
     }
 
     async fn inspect(

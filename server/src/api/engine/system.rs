@@ -14,6 +14,6 @@ pub(in crate::api) struct System(pub(in crate::api) Backend);
 impl system_server::System for System {
     async fn info(&self, request: Request<InfoRequest>) -> Result<Response<InfoResponse>, Status> {
         let scope = self.0.scope(request.metadata())?;
-        self.0.engine.info(scope).await.map(Response::new).map_err(status)
+        self.0.engine.info(scope).map(Response::new).map_err(status)
     }
 }
