@@ -16,8 +16,9 @@ use berth_metadata::Metadata;
 use berth_pull::{Puller, Reclaim};
 use berth_snapshotter::Overlay;
 use berth_store::Store;
+use berth_sys::cgroup::Cgroup;
 use berth_tasks::{Tasks, find_own_shim};
-use berth_types::{Error, Result};
+use berth_types::{Error, Result, ResultExt};
 
 use crate::api::{self, Backend};
 use crate::collect::Collector;
@@ -42,6 +43,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// When a step of the start fails; what was started is then stopped again.
 pub(crate) async fn serve(config: Config) -> Result<()> {
     let stop = StopSignals::catch()?;
+    join_cgroup(&config.cgroup.path)?;
     let registries = registries::client(&config.registries)?;
     let _root = DirectoryLock::of_root(&config.root)?;
     let _state = DirectoryLock::of_state(&config.state)?;
@@ -106,6 +108,20 @@ pub(crate) async fn serve(config: Config) -> Result<()> {
         )));
     }
     Ok(())
+}
+
+/// Moves the daemon into its own control group, which is made if it isn't there.
+fn join_cgroup(path: &str) -> Result<()> {
+    if path.is_empty() {
+        return Ok(());
+    }
+    let path = Path::new(path);
+    let join = || {
+        let cgroup = Cgroup::open(path)?;
+        cgroup.make()?;
+        cgroup.join(path)
+    };
+    join().context(|| "cgroup.path")
 }
 
 /// Opens content, snapshots and the records about them.

@@ -132,3 +132,14 @@ fn daemon_tells_other_users_who_may_ask() {
         .complains("run berth as root");
     engine.cli(&["ps"]).success();
 }
+
+#[test]
+fn the_daemon_enters_the_control_group_of_its_configuration() {
+    let Some(mut engine) = Engine::prepare() else { return };
+    let path = format!("/{}", engine.namespace());
+    engine.configure(&format!("version = 4\n[cgroup]\npath = \"{path}\"\n"));
+    engine.start_daemon();
+    let groups = format!("/proc/{}/cgroup", engine.daemon_pid());
+    let inside = std::fs::read_to_string(groups).unwrap();
+    assert!(inside.lines().any(|line| line.ends_with(&format!(":{path}"))), "{inside}");
+}

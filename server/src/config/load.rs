@@ -59,6 +59,13 @@ fn parse(text: &str) -> Result<(Config, Vec<String>)> {
             return Err(Error::invalid_argument(format!("{name} must be an absolute path")));
         }
     }
+    if !config.cgroup.path.is_empty() && !config.cgroup.path.starts_with('/') {
+        return Err(Error::invalid_argument(format!(
+            "cgroup.path {:?} must start with a slash: it is a path in the kernel's hierarchy, not \
+             one of systemd's names",
+            config.cgroup.path
+        )));
+    }
     let mut unknown = Vec::new();
     collect_unknown(&table, &known_keys()?, "", &mut unknown);
     Ok((config, unknown))

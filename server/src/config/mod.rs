@@ -34,6 +34,8 @@ pub(crate) struct Config {
     pub(crate) grpc: Grpc,
     /// The log.
     pub(crate) debug: Debug,
+    /// The daemon's own control group.
+    pub(crate) cgroup: Group,
     /// Runtimes that are run by another shim than their name says: name to binary.
     pub(crate) runtimes: BTreeMap<String, PathBuf>,
     /// How registries are reached, by host and port.
@@ -70,6 +72,15 @@ pub(crate) struct Grpc {
     pub(crate) max_recv_message_size: usize,
     /// The largest response, in bytes.
     pub(crate) max_send_message_size: usize,
+}
+
+/// A control group for the daemon and its shims.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[serde(default)]
+pub(crate) struct Group {
+    /// Its path in each hierarchy, made where it is missing; empty to stay where the daemon was
+    /// started.
+    pub(crate) path: String,
 }
 
 /// The log, which goes to standard error.
@@ -114,6 +125,7 @@ impl Default for Config {
             state: PathBuf::from("/run/berth"),
             grpc: Grpc::default(),
             debug: Debug::default(),
+            cgroup: Group::default(),
             runtimes: BTreeMap::new(),
             registries: BTreeMap::new(),
         }

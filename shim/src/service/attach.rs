@@ -6,8 +6,8 @@ use berth_ttrpc::{Receiver, Request, Stream};
 use berth_types::{Error, Result};
 
 use super::process::Process;
+use super::shim::Shim;
 use super::stdio::Input;
-use super::task::Shim;
 
 /// Serves one client until all output has ended or the client is gone.
 ///
@@ -19,7 +19,7 @@ pub(crate) async fn attach(shim: &Shim, request: &Request, stream: Stream) -> Re
     let Some(first) = receiver.next::<AttachRequest>().await? else {
         return Err(Error::invalid_argument("the first message must name a process"));
     };
-    let process = shim.process(&first.id, &first.exec_id)?;
+    let process = shim.task(&first.id)?.process(&first.exec_id)?;
     let mut output = process.streams.attach(first.lossless);
     sender.send(&AttachResponse::default()).await?;
     let forward = async {

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io;
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
@@ -34,12 +35,19 @@ pub(super) fn cleanup(flags: &Flags) -> Result<()> {
         None => Ok(()),
     };
     if let Ok(address) = fs::read_to_string(bundle.join("address")) {
-        // It may be gone, as the shim itself.
-        let _ = fs::remove_file(address.trim_start_matches("unix://"));
+        remove_socket(Path::new(address.trim_start_matches("unix://")));
     }
     removed?;
     let response = exit::recorded(&bundle).unwrap_or_else(|| Exit::killed().response(0));
     print(&response.encode_to_vec())
+}
+
+/// Removes a dead shim's socket. One that other containers of a group still have stays.
+fn remove_socket(path: &Path) {
+    if UnixStream::connect(path).is_err() {
+        // It may be gone, as the shim itself.
+        let _ = fs::remove_file(path);
+    }
 }
 
 fn read_spec(bundle: &Path) -> Result<Option<Spec>> {

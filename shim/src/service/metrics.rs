@@ -1,7 +1,7 @@
 //! A cgroup's figures as containerd's metric messages, of v1 or v2.
 
 use berth_proto::io::containerd::cgroups::{v1, v2};
-use berth_sys::cgroup::{Stats, Version};
+use berth_sys::cgroup::{Stall, Stalls, Stats, Version};
 use prost::{Message, Name};
 use prost_types::Any;
 
@@ -155,7 +155,9 @@ fn of_v2(stats: &Stats) -> v2::Metrics {
             nr_periods: stats.cpu.periods,
             nr_throttled: stats.cpu.throttled_periods,
             throttled_usec: stats.cpu.throttled_time / 1000,
-            ..Default::default()
+            psi: psi(stats.pressure.cpu.as_ref()),
+            nr_bursts: stats.cpu.bursts,
+            burst_usec: stats.cpu.burst_time / 1000,
         }),
         memory: Some(memory_v2(stats)),
         rdma: Some(v2::RdmaStat {
@@ -233,8 +235,20 @@ fn memory_v2(stats: &Stats) -> v2::MemoryStat {
         swap_usage: memory.swap_usage,
         swap_limit: memory.swap_limit,
         max_usage: memory.max_usage,
+        psi: psi(stats.pressure.memory.as_ref()),
         ..Default::default()
     }
+}
+
+fn psi(stalls: Option<&Stalls>) -> Option<v2::PsiStats> {
+    let data = |stall: Stall| v2::PsiData {
+        avg10: stall.avg10,
+        avg60: stall.avg60,
+        avg300: stall.avg300,
+        total: stall.total,
+    };
+    let Stalls { some, full } = stalls?;
+    Some(v2::PsiStats { some: some.map(data), full: full.map(data) })
 }
 
 /// One row for each device, of the figures that are rows of their own.
@@ -255,10 +269,35 @@ fn io_v2(stats: &Stats) -> v2::IoStat {
             _ => {}
         }
     }
-    v2::IoStat { usage, psi: None }
+    v2::IoStat { usage, psi: psi(stats.pressure.io.as_ref()) }
 }
 
 /// containerd says 0 where there is no limit to the number of processes.
 fn limit(limit: u64) -> u64 {
     if limit == u64::MAX { 0 } else { limit }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use berth_sys::cgroup::Pressure;
+
+    #[test]
+    fn figures_of_v2_arrive_where_clients_look_for_them() {
+        let stall = |total| Some(Stall { avg10: 1.5, total, ..Stall::default() });
+        let stalls = |some, full| Some(Stalls { some: stall(some), full: stall(full) });
+        let pressure = Pressure { cpu: stalls(1, 2), memory: stalls(3, 4), io: stalls(5, 6) };
+        let stats = Stats { pressure, ..Stats::of(Version::V2) };
+        let any = encode(&stats);
+        assert_eq!(any.type_url, "io.containerd.cgroups.v2.Metrics");
+        let metrics = v2::Metrics::decode(&*any.value).unwrap();
+        let totals = |psi: Option<v2::PsiStats>| {
+            let v2::PsiStats { some, full } = psi.unwrap();
+            assert_eq!(some.unwrap().avg10, 1.5);
+            (some.unwrap().total, full.unwrap().total)
+        };
+        assert_eq!(totals(metrics.cpu.unwrap().psi), (1, 2));
+        assert_eq!(totals(metrics.memory.unwrap().psi), (3, 4));
+        assert_eq!(totals(metrics.io.unwrap().psi), (5, 6));
+    }
 }

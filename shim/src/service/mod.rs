@@ -7,7 +7,7 @@
 //! | `delete` | any daemon | cleans up after a shim that died |
 //! | `-info`, `-version` | any daemon | tell about the runtime |
 //!
-//! `serve` is one thread. Its calls change a [`task::Shim`]; children that end pass through the
+//! `serve` is one thread. Its calls change a [`shim::Shim`] and its tasks; children that end pass through the
 //! [`reaper`], to the waiters and, as [`events`], to the daemon.
 
 mod attach;
@@ -15,11 +15,14 @@ mod cleanup;
 mod events;
 mod exit;
 mod flags;
+mod group;
 mod info;
 mod metrics;
 mod process;
 mod reaper;
+mod sandbox;
 mod serve;
+mod shim;
 mod start;
 mod stdio;
 mod task;

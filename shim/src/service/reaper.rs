@@ -14,15 +14,19 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::exit::Exit;
 use super::process::Process;
+use super::task::Task;
 
 /// The children of this process.
 pub(crate) struct Reaper {
     children: Mutex<Children>,
 }
 
+/// Whose child it is.
+type Claim = (Arc<Task>, Arc<Process>);
+
 #[derive(Default)]
 struct Children {
-    claimed: HashMap<i32, Arc<Process>>,
+    claimed: HashMap<i32, Claim>,
     /// How many processes are being started.
     expected: usize,
     unclaimed: HashMap<i32, Exit>,
@@ -52,32 +56,34 @@ impl Reaper {
         Expecting(self)
     }
 
-    /// From now on the exit of child `pid` is `process`'s. If it has ended already, its exit is
-    /// returned.
-    pub(crate) fn claim(&self, pid: i32, pidfd: impl AsFd, process: &Arc<Process>) -> Option<Exit> {
+    /// From now on the exit of child `pid` is that of `process`, which is one of `task`'s. If it
+    /// has ended already, its exit is returned.
+    pub(crate) fn claim(
+        &self,
+        pid: i32,
+        pidfd: impl AsFd,
+        task: &Arc<Task>,
+        process: &Arc<Process>,
+    ) -> Option<Exit> {
         let mut children = self.lock();
         let early = children.unclaimed.remove(&pid);
         // The number may have been an orphan's before: then the process is still there.
         if early.is_some() && berth_sys::pidfd::send_signal(pidfd.as_fd(), 0).is_err() {
             return early;
         }
-        children.claimed.insert(pid, process.clone());
+        children.claimed.insert(pid, (task.clone(), process.clone()));
         None
     }
 
-    /// Reports the exits of claimed children to `ended`, in the order in which they were reaped.
+    /// Reports the exits of claimed children to their tasks, in the order in which they were reaped.
     ///
     /// # Errors
     /// When the kernel refuses to wait, which it never does.
-    pub(crate) async fn run(
-        &self,
-        mut children: Signal,
-        ended: impl AsyncFn(Arc<Process>, Exit),
-    ) -> Result<()> {
+    pub(crate) async fn run(&self, mut children: Signal) -> Result<()> {
         loop {
-            while let Some((process, exit)) = self.reap()? {
-                if let Some(process) = process {
-                    ended(process, exit).await;
+            while let Some((claim, exit)) = self.reap()? {
+                if let Some((task, process)) = claim {
+                    task.process_ended(process, exit);
                 }
             }
             children.recv().await;
@@ -85,7 +91,7 @@ impl Reaper {
     }
 
     /// Takes the status of one child, if one has ended.
-    fn reap(&self) -> Result<Option<(Option<Arc<Process>>, Exit)>> {
+    fn reap(&self) -> Result<Option<(Option<Claim>, Exit)>> {
         let (pid, status) = match rustix::process::wait(WaitOptions::NOHANG) {
             Ok(Some(ended)) => ended,
             Ok(None) | Err(rustix::io::Errno::CHILD) => return Ok(None),
@@ -93,11 +99,11 @@ impl Reaper {
         };
         let (pid, exit) = (pid.as_raw_nonzero().get(), Exit::now(status));
         let mut children = self.lock();
-        let process = children.claimed.remove(&pid);
-        if process.is_none() && children.expected > 0 {
+        let claim = children.claimed.remove(&pid);
+        if claim.is_none() && children.expected > 0 {
             children.unclaimed.insert(pid, exit);
         }
-        Ok(Some((process, exit)))
+        Ok(Some((claim, exit)))
     }
 
     /// Every change is one step, so that a panic elsewhere leaves it whole.

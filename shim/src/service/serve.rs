@@ -12,7 +12,7 @@ use tokio::net::UnixListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::flags::Flags;
-use super::task::{Service, Shim};
+use super::shim::{Service, Shim};
 use super::{bundle, reaper};
 use crate::log::{Format, Log};
 
@@ -47,9 +47,7 @@ async fn serve_socket(flags: &Flags) -> Result<()> {
     let mut forwarding = std::pin::pin!(shim.events.run(&address));
     tokio::select! {
         outcome = service.serve(&listener) => outcome?,
-        outcome = shim.reaper.run(children, async |process, exit| {
-            shim.process_ended(process, exit).await;
-        }) => outcome?,
+        outcome = shim.reaper.run(children) => outcome?,
         () = &mut forwarding => {}
         () = shim.shutdown.notified() => {}
     }

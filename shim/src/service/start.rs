@@ -14,27 +14,29 @@ use std::process::{Child, Command, Stdio};
 
 use berth_proto::containerd::runtime::bootstrap::v1::{BootstrapParams, BootstrapResult};
 use berth_sys::exec;
-use berth_types::{Algorithm, Error, Hasher, Result, ResultExt};
+use berth_types::{Algorithm, Error, Hasher, Kind, Result, ResultExt};
 use prost::Message;
 use rustix::fs::{Mode, OFlags};
 
 use super::flags::Flags;
-use super::{bundle, print};
+use super::{bundle, group, print};
 
 /// More than this on standard input is no message.
 const INPUT_MAX: u64 = 4 << 20;
-/// The version of the task service that is claimed. 3 would promise the sandbox service.
-const VERSION: i32 = 2;
+/// The version of the shim's services. 3 promises the sandbox service: a daemon then makes the
+/// containers of a sandbox in its shim without another `start`.
+const VERSION: i32 = 3;
 
 /// What the caller understands.
 #[derive(Debug, PartialEq)]
 enum Dialect {
     Address,
-    Json,
+    /// With the highest version that it can take.
+    Json(i32),
     Protobuf,
 }
 
-/// Starts the shim.
+/// Starts the shim, or finds the one that the container's group has.
 ///
 /// # Errors
 /// AlreadyExists when one is listening for this container.
@@ -43,15 +45,18 @@ pub(super) fn start(flags: &Flags) -> Result<()> {
     io::stdin().take(INPUT_MAX).read_to_end(&mut input).context(|| "read standard input")?;
     let params = params(&input, flags);
     let bundle = bundle(flags)?;
-    let socket = socket_path(flags, params.as_ref())?;
-    let listener = listen(&socket)?;
-    let mut shim = spawn(flags, &bundle, listener)?;
+    let group = group::of(&bundle)?.unwrap_or_else(|| flags.id.clone());
+    let socket = socket_path(flags, &group, params.as_ref())?;
+    let shim = match listen(&socket) {
+        Err(error) if error.kind() == Kind::AlreadyExists && group != flags.id => None,
+        listener => Some(spawn(flags, &bundle, listener?)?),
+    };
     let address = format!("unix://{}", socket.display());
-    let dialect = Dialect::of(params.is_some(), std::env::var_os("MAX_SHIM_VERSION").is_some());
+    let dialect = Dialect::of(params.is_some(), std::env::var("MAX_SHIM_VERSION").ok());
     let told = fs::write(bundle.join("address"), &address)
         .context(|| "write the shim's address into the bundle")
         .and_then(|()| print(&dialect.answer(address)));
-    if told.is_err() {
+    if let (Some(mut shim), Err(_)) = (shim, &told) {
         // Nobody would ever find it.
         let _ = (shim.kill(), fs::remove_file(&socket));
     }
@@ -65,19 +70,20 @@ fn params(input: &[u8], flags: &Flags) -> Option<BootstrapParams> {
 }
 
 impl Dialect {
-    fn of(params: bool, version_asked: bool) -> Self {
-        match (params, version_asked) {
+    fn of(params: bool, version: Option<String>) -> Self {
+        match (params, version) {
             (true, _) => Self::Protobuf,
-            (false, true) => Self::Json,
-            (false, false) => Self::Address,
+            // Every caller that names a version can take 2.
+            (false, Some(version)) => Self::Json(version.parse().unwrap_or(2)),
+            (false, None) => Self::Address,
         }
     }
 
     fn answer(&self, address: String) -> Vec<u8> {
         match self {
             Self::Address => address.into_bytes(),
-            Self::Json => serde_json::json!({
-                "version": VERSION,
+            Self::Json(highest) => serde_json::json!({
+                "version": VERSION.min(*highest),
                 "address": address,
                 "protocol": "ttrpc",
             })
@@ -94,9 +100,9 @@ impl Dialect {
     }
 }
 
-/// A name that only this container's shim has, short enough for a socket's address, in the
+/// A name that only the shim of this group has, short enough for a socket's address, in the
 /// directory that the daemon names or else beside its own socket.
-fn socket_path(flags: &Flags, params: Option<&BootstrapParams>) -> Result<PathBuf> {
+fn socket_path(flags: &Flags, group: &str, params: Option<&BootstrapParams>) -> Result<PathBuf> {
     let named = params.and_then(|params| params.socket_dir.as_deref());
     let directory = match named.filter(|directory| !directory.is_empty()) {
         Some(directory) => PathBuf::from(directory),
@@ -107,7 +113,7 @@ fn socket_path(flags: &Flags, params: Option<&BootstrapParams>) -> Result<PathBu
             .join("s"),
     };
     let mut hasher = Hasher::new(Algorithm::Sha256);
-    for part in [&flags.address, &flags.namespace, &flags.id] {
+    for part in [&*flags.address, &*flags.namespace, group] {
         hasher.update(part.as_bytes());
         hasher.update(b"\0");
     }
@@ -196,24 +202,25 @@ mod tests {
         assert!(params(&options.encode_to_vec(), &flags()).is_none());
         assert!(params(b"", &flags()).is_none());
 
-        assert_eq!(Dialect::of(true, true), Dialect::Protobuf);
-        let answer = Dialect::of(false, true).answer("unix:///s".into());
-        let answer: serde_json::Value = serde_json::from_slice(&answer).unwrap();
-        assert_eq!(answer["version"], 2);
-        assert_eq!(answer["address"], "unix:///s");
-        assert_eq!(answer["protocol"], "ttrpc");
-        assert_eq!(Dialect::of(false, false).answer("unix:///s".into()), b"unix:///s");
+        assert_eq!(Dialect::of(true, Some("3".into())), Dialect::Protobuf);
+        for (highest, claimed) in [("2", 2), ("3", 3), ("4", 3), ("?", 2)] {
+            let answer = Dialect::of(false, Some(highest.into())).answer("unix:///s".into());
+            let answer: serde_json::Value = serde_json::from_slice(&answer).unwrap();
+            assert_eq!(answer["version"], claimed);
+            assert_eq!(answer["address"], "unix:///s");
+            assert_eq!(answer["protocol"], "ttrpc");
+        }
+        assert_eq!(Dialect::of(false, None).answer("unix:///s".into()), b"unix:///s");
     }
 
     #[test]
     fn sockets_lie_where_the_daemon_wants_them() {
-        let beside = socket_path(&flags(), None).unwrap();
+        let beside = socket_path(&flags(), "a", None).unwrap();
         assert_eq!(beside.parent(), Some(Path::new("/run/containerd/s")));
         let params = BootstrapParams { socket_dir: Some("/run/x".into()), ..Default::default() };
-        let named = socket_path(&flags(), Some(&params)).unwrap();
+        let named = socket_path(&flags(), "a", Some(&params)).unwrap();
         assert_eq!(named.parent(), Some(Path::new("/run/x")));
-        let other = Flags { id: "b".into(), ..flags() };
-        assert_ne!(socket_path(&other, None).unwrap(), beside);
+        assert_ne!(socket_path(&flags(), "b", None).unwrap(), beside);
     }
 
     #[test]

@@ -50,7 +50,7 @@ async fn containerd_1_6_gets_an_address() {
 #[tokio::test]
 async fn containerd_1_7_to_2_2_get_json() {
     let answer: serde_json::Value = serde_json::from_slice(&start(b"", true).await).unwrap();
-    assert_eq!((answer["version"].as_i64(), answer["protocol"].as_str()), (Some(2), Some("ttrpc")));
+    assert_eq!((answer["version"].as_i64(), answer["protocol"].as_str()), (Some(3), Some("ttrpc")));
 }
 
 #[tokio::test]
@@ -62,7 +62,7 @@ async fn containerd_2_3_gets_a_message() {
     };
     let answer = start(&params.encode_to_vec(), true).await;
     let answer = BootstrapResult::decode(&*answer).unwrap();
-    assert_eq!((answer.version, &*answer.protocol), (2, "ttrpc"));
+    assert_eq!((answer.version, &*answer.protocol), (3, "ttrpc"));
 }
 
 #[test]

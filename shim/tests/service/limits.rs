@@ -1,8 +1,10 @@
 //! What goes through the container's control group.
 
+use berth_proto::containerd::runc::v1 as runc;
 use berth_proto::containerd::task::v3 as api;
 use berth_proto::containerd::v1::types::Status;
 use berth_proto::io::containerd::cgroups::{v1, v2};
+use berth_sys::cgroup::Cgroup;
 use berth_types::Kind;
 use berth_types::spec::{Memory, Resources};
 use prost::{Message, Name};
@@ -67,6 +69,47 @@ async fn figures(rig: &Rig) -> (u64, u64) {
         let metrics = v2::Metrics::decode(&*stats.value).unwrap();
         (metrics.memory.unwrap().usage_limit, metrics.pids.unwrap().current)
     }
+}
+
+#[tokio::test]
+async fn the_shim_enters_the_control_group_of_its_options() {
+    let mut rig = Rig::new().await;
+    let path = format!("/{}-shim", rig.id);
+    let cgroup = Cgroup::open(path.as_ref()).unwrap();
+    rig.options = Some(options(&runc::Options { shim_cgroup: path.clone(), ..Default::default() }));
+    let error = rig.create("sleep 1000", &Names::default()).await.unwrap_err();
+    assert_eq!(error.kind(), Kind::NotFound);
+    assert!(error.message().contains("ShimCgroup"), "{error}");
+    cgroup.make().unwrap();
+    let init = rig.run("sleep 1000", &Names::default()).await;
+    let inside = cgroup.pids().unwrap();
+    assert!(inside.contains(&(rig.shim.id() as i32)), "{inside:?}");
+    assert_eq!(figures(&rig).await.1, 1);
+    let own = Cgroup::open(format!("/{}", rig.id).as_ref()).unwrap();
+    assert!(own.pids().unwrap().contains(&(init as i32)));
+    rig.shim.kill().unwrap();
+    rig.shim.wait().unwrap();
+    rig.clean_up();
+    cgroup.remove().unwrap();
+}
+
+#[tokio::test]
+async fn a_driver_that_is_not_there_is_refused_by_name() {
+    let mut rig = Rig::new().await;
+    rig.options = Some(options(&runc::Options { systemd_cgroup: true, ..Default::default() }));
+    let error = rig.create("true", &Names::default()).await.unwrap_err();
+    assert_eq!(error.kind(), Kind::Unimplemented);
+    assert!(error.message().contains("SystemdCgroup"), "{error}");
+    rig.options = None;
+    let linux = rig.spec.linux.as_mut().unwrap();
+    linux.cgroups_path = Some("system.slice:berth:a".to_owned());
+    let error = rig.create("true", &Names::default()).await.unwrap_err();
+    assert_eq!(error.kind(), Kind::InvalidArgument);
+    assert!(error.message().contains("linux.cgroupsPath"), "{error}");
+}
+
+fn options(options: &runc::Options) -> Any {
+    Any { type_url: runc::Options::full_name(), value: options.encode_to_vec() }
 }
 
 fn memory(limit: i64) -> Resources {

@@ -7,6 +7,7 @@ mod attach;
 mod bootstrap;
 mod death;
 mod events;
+mod groups;
 mod lifecycle;
 mod limits;
 mod rig;

@@ -64,6 +64,8 @@ pub(crate) struct Rig {
     pub(crate) spec: Spec,
     /// What is mounted as the root; by default the root is there already.
     pub(crate) rootfs: Vec<Mount>,
+    /// The runtime's options in Create.
+    pub(crate) options: Option<Any>,
     pub(crate) shim: Child,
     pub(crate) client: Client,
     pub(crate) events: mpsc::UnboundedReceiver<Envelope>,
@@ -93,7 +95,18 @@ impl Rig {
         let shim = serve(&id, directory.path(), listener);
         let client = Client::connect(&directory.path().join("socket")).await.unwrap();
         let (sender, events) = mpsc::unbounded_channel();
-        Self { directory, id, spec, rootfs: Vec::new(), shim, client, events, sender, daemon: None }
+        Self {
+            directory,
+            id,
+            spec,
+            rootfs: Vec::new(),
+            options: None,
+            shim,
+            client,
+            events,
+            sender,
+            daemon: None,
+        }
     }
 
     pub(crate) fn start_daemon(&mut self) {
@@ -153,6 +166,7 @@ impl Rig {
             stdin: names.stdin.clone(),
             stdout: names.stdout.clone(),
             stderr: names.stderr.clone(),
+            options: self.options.clone(),
             ..Default::default()
         };
         let response: api::CreateTaskResponse = self.call("Create", &request).await?;

@@ -27,6 +27,7 @@ mod directory;
 mod hierarchy;
 mod oom;
 mod path;
+mod pressure;
 mod setting;
 mod stats;
 mod v1;
@@ -37,11 +38,12 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use berth_types::spec::Resources;
-use berth_types::{Error, Result};
+use berth_types::{Error, Result, ResultExt};
 
 pub use controller::Controller;
 pub use hierarchy::{Hierarchies, Version};
 pub use oom::OomWatch;
+pub use pressure::{Pressure, Stall, Stalls};
 pub use stats::{BlockIoEntry, Cpu, Flat, Hugetlb, Memory, Pids, Rdma, Stats};
 
 use path::CgroupPath;
@@ -101,6 +103,32 @@ impl Cgroup {
             Version::V2 => Tree::V2(v2::Tree::new(&hierarchies, &path)?),
         };
         Ok(Self { tree })
+    }
+
+    /// Makes the cgroup without limits, as a place for processes of the host, in every hierarchy
+    /// where it isn't there.
+    pub fn make(&self) -> Result<()> {
+        match &self.tree {
+            Tree::V1(tree) => tree.make_everywhere(),
+            Tree::V2(tree) => tree.make_plain(),
+        }
+    }
+
+    /// Moves the calling process, with all its threads, into the cgroup: on v1 in each hierarchy
+    /// where it is there. What the process starts from then on is inside too.
+    ///
+    /// # Errors
+    /// NotFound when the cgroup isn't there at all; else what the kernel refuses the move with.
+    pub fn join(&self, path: &Path) -> Result<()> {
+        let directories = self.directories();
+        if directories.is_empty() {
+            let message = format!("there is no control group {}: make it first", path.display());
+            return Err(Error::not_found(message));
+        }
+        directories.iter().try_for_each(|directory| {
+            directory::write(&directory.join("cgroup.procs"), "0")
+                .context(|| format!("enter the control group {}", directory.display()))
+        })
     }
 
     /// The directories that belong to this cgroup and are there, one on v2.

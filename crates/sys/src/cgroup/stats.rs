@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use super::Version;
+use super::{Pressure, Version};
 
 /// What a cgroup has used and may use. `version` says by which names the kernel knows the keys of
 /// the [`Flat`] tables: those of v1 (also for [`Version::Hybrid`]) or v2.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Stats {
     /// V1 or V2.
     pub version: Version,
@@ -22,10 +22,13 @@ pub struct Stats {
     pub hugetlb: Vec<Hugetlb>,
     /// RDMA devices.
     pub rdma: Vec<Rdma>,
+    /// Waiting (v2 only).
+    pub pressure: Pressure,
 }
 
 impl Stats {
-    pub(super) fn new(version: Version) -> Self {
+    /// None yet, of a cgroup of `version`.
+    pub fn of(version: Version) -> Self {
         Self {
             version,
             cpu: Cpu::default(),
@@ -34,6 +37,7 @@ impl Stats {
             block_io: Vec::new(),
             hugetlb: Vec::new(),
             rdma: Vec::new(),
+            pressure: Pressure::default(),
         }
     }
 }
@@ -55,6 +59,10 @@ pub struct Cpu {
     pub throttled_periods: u64,
     /// For how long processes waited for the next period.
     pub throttled_time: u64,
+    /// Periods in which more than the quota was used (v2 only).
+    pub bursts: u64,
+    /// For how long that went on (v2 only).
+    pub burst_time: u64,
 }
 
 /// Memory in bytes. A limit of `u64::MAX` is none.

@@ -1,28 +1,29 @@
 //! Create: the container, with its init waiting to be started.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use berth_proto::containerd::events::{TaskCreate, TaskIo};
 use berth_proto::containerd::runc::v1::Options;
 use berth_proto::containerd::task::v3::{CreateTaskRequest, CreateTaskResponse};
+use berth_sys::cgroup::Cgroup;
 use berth_types::spec;
-use berth_types::{Error, Result};
+use berth_types::{Error, Result, ResultExt};
 use prost::{Message, Name};
 use prost_types::Any;
 
-use super::Shim;
+use super::Task;
 use crate::container::{self, Container, CreateRequest};
 use crate::service::process::{Phase, Process, Step};
 use crate::service::stdio::{Names, Owner};
 
-impl Shim {
+impl Task {
     /// # Errors
-    /// AlreadyExists when there is a container; else those of [`Container::create`].
-    pub(super) async fn create(
+    /// Those of [`Container::create`].
+    pub(crate) async fn create(
         self: &Arc<Self>,
         request: CreateTaskRequest,
     ) -> Result<CreateTaskResponse> {
-        self.check_id(&request.id)?;
         if !request.checkpoint.is_empty() {
             return Err(Error::unimplemented("this shim restores no checkpoints"));
         }
@@ -36,13 +37,13 @@ impl Shim {
                 Ok(CreateTaskResponse { pid: pid as u32 })
             }
             Err(error) => {
-                self.lock().remove("");
+                self.lock().clear();
                 Err(error)
             }
         }
     }
 
-    /// Makes the init known, so that no second Create succeeds.
+    /// Makes the init known.
     fn admit(&self, request: &CreateTaskRequest) -> Result<Arc<Process>> {
         let names = Names {
             terminal: request.terminal,
@@ -51,11 +52,7 @@ impl Shim {
             stderr: request.stderr.clone(),
         };
         let process = Arc::new(Process::new("", names, None)?);
-        let mut processes = self.lock();
-        if !processes.is_empty() {
-            return Err(Error::already_exists(format!("container {:?} exists", self.id)));
-        }
-        processes.insert(String::new(), process.clone());
+        self.lock().insert(String::new(), process.clone());
         Ok(process)
     }
 
@@ -66,6 +63,7 @@ impl Shim {
         step: &Step<'_>,
     ) -> Result<i32> {
         let options = options(request.options.as_ref())?;
+        join_cgroup(&options.shim_cgroup)?;
         let spec = container::read_spec(&self.bundle.join("config.json"))?;
         let owner = Owner { uid: options.io_uid, gid: options.io_gid };
         let (io, ends) = process.streams.open(owner)?;
@@ -87,7 +85,7 @@ impl Shim {
         let init = container.init();
         let pid = init.pid;
         let begun = step.born(pid, &init.pidfd).and_then(|()| {
-            if let Some(exit) = self.reaper.claim(pid, &init.pidfd, process) {
+            if let Some(exit) = self.reaper.claim(pid, &init.pidfd, self, process) {
                 step.hold(exit);
             }
             self.hold_root(&request.rootfs, pid)?;
@@ -124,8 +122,24 @@ fn options(any: Option<&Any>) -> Result<Options> {
     let Some(any) = any.filter(|any| any.type_url.ends_with(&Options::full_name())) else {
         return Ok(Options::default());
     };
-    Options::decode(&*any.value)
-        .map_err(|error| Error::invalid_argument(format!("runtime options: {error}")))
+    let options = Options::decode(&*any.value)
+        .map_err(|error| Error::invalid_argument(format!("runtime options: {error}")))?;
+    if options.systemd_cgroup {
+        return Err(Error::unimplemented(
+            "runtime option SystemdCgroup: control groups are made in the kernel's filesystem \
+             here, not by systemd: leave it out",
+        ));
+    }
+    Ok(options)
+}
+
+/// Moves the shim into the control group that its options name, which must be there.
+fn join_cgroup(path: &str) -> Result<()> {
+    if path.is_empty() {
+        return Ok(());
+    }
+    let join = || Cgroup::open(Path::new(path))?.join(Path::new(path));
+    join().context(|| "runtime option ShimCgroup")
 }
 
 fn mount(mount: &berth_proto::containerd::types::Mount) -> spec::Mount {

@@ -7,16 +7,16 @@ use berth_proto::containerd::task::v3::{DeleteRequest, DeleteResponse};
 use berth_types::{Error, Result};
 use rustix::process::Signal;
 
-use super::Shim;
+use super::Task;
 use crate::service::exit::{self, Exit};
 use crate::service::process::{Phase, Process};
 
-impl Shim {
+impl Task {
     /// # Errors
     /// NotFound without such a process, FailedPrecondition while it runs. After a failure of the
     /// teardown it may be called again.
     pub(super) async fn delete(&self, request: DeleteRequest) -> Result<DeleteResponse> {
-        let process = self.process(&request.id, &request.exec_id)?;
+        let process = self.process(&request.exec_id)?;
         let exit = self.exit_of(&process).await?;
         process.streams.close().await;
         if process.is_init() {

@@ -6,16 +6,16 @@ use berth_proto::containerd::events::TaskExecAdded;
 use berth_proto::containerd::task::v3::ExecProcessRequest;
 use berth_types::{Error, Result, id, spec};
 
-use super::Shim;
+use super::Task;
 use crate::service::process::{Phase, Process};
 use crate::service::stdio::Names;
 
-impl Shim {
+impl Task {
     /// # Errors
     /// AlreadyExists for an id in use, FailedPrecondition when the container has ended,
     /// InvalidArgument for a request that can't be right.
     pub(super) fn exec(&self, request: ExecProcessRequest) -> Result<()> {
-        self.check_alive(&request.id)?;
+        self.check_alive()?;
         id::validate("exec id", &request.exec_id)?;
         let names = Names {
             terminal: request.terminal,
@@ -39,11 +39,11 @@ impl Shim {
         Ok(())
     }
 
-    fn check_alive(&self, id: &str) -> Result<()> {
-        match self.process(id, "")?.phase() {
+    fn check_alive(&self) -> Result<()> {
+        match self.process("")?.phase() {
             Phase::Created | Phase::Running => Ok(()),
             Phase::Added | Phase::Stopped(_) => {
-                Err(Error::failed_precondition(format!("container {id} is not running")))
+                Err(Error::failed_precondition(format!("container {} is not running", self.id)))
             }
         }
     }

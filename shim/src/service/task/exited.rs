@@ -4,15 +4,16 @@ use std::sync::Arc;
 
 use berth_proto::containerd::events::TaskExit;
 
-use super::Shim;
+use super::Task;
 use crate::service::exit::{self, Exit};
 use crate::service::process::Process;
 
-impl Shim {
-    /// The reaper has the exit of `process`.
-    pub(crate) async fn process_ended(&self, process: Arc<Process>, exit: Exit) {
+impl Task {
+    /// The reaper has the exit of `process`. Announcing it holds up nobody else's exit.
+    pub(crate) fn process_ended(self: &Arc<Self>, process: Arc<Process>, exit: Exit) {
         if process.ended(exit) {
-            self.announce(&process, exit).await;
+            let task = self.clone();
+            tokio::spawn(async move { task.announce(&process, exit).await });
         }
     }
 
@@ -24,6 +25,7 @@ impl Shim {
     }
 
     async fn announce(&self, process: &Arc<Process>, exit: Exit) {
+        let _turn = self.announcing.lock().await;
         process.streams.process_ended().await;
         if process.is_init() {
             self.report_memory().await;

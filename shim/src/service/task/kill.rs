@@ -5,38 +5,36 @@ use berth_sys::cgroup::Cgroup;
 use berth_types::{Error, Result};
 use rustix::process::Signal;
 
-use super::Shim;
+use super::Task;
 use crate::container;
 use crate::service::process::{Phase, Process};
 
-impl Shim {
+impl Task {
     /// # Errors
     /// NotFound without such a process and when it has ended, FailedPrecondition when it isn't
     /// started, InvalidArgument for a number that is no signal.
     pub(super) async fn kill(&self, request: KillRequest) -> Result<()> {
-        let process = self.process(&request.id, &request.exec_id)?;
+        let process = self.process(&request.exec_id)?;
         let signal = i32::try_from(request.signal)
             .ok()
             .filter(|signal| (0..=64).contains(signal))
             .ok_or_else(|| Error::invalid_argument(format!("{} is no signal", request.signal)))?;
         if request.all {
-            return self
-                .with_cgroup(&request.id, |cgroup| container::signal_all(cgroup, signal))
-                .await;
+            return self.with_cgroup(|cgroup| container::signal_all(cgroup, signal)).await;
         }
         process.signal(signal)?;
         if signal == Signal::KILL.as_raw() && process.is_init() {
-            self.let_die(&request.id, &process).await?;
+            self.let_die(&process).await?;
         }
         Ok(())
     }
 
     /// A frozen process is killed only once it thaws.
-    async fn let_die(&self, id: &str, process: &Process) -> Result<()> {
+    async fn let_die(&self, process: &Process) -> Result<()> {
         if process.phase() != Phase::Running {
             return Ok(());
         }
         let thaw = |cgroup: &Cgroup| if cgroup.is_frozen()? { cgroup.thaw() } else { Ok(()) };
-        self.with_cgroup(id, thaw).await
+        self.with_cgroup(thaw).await
     }
 }

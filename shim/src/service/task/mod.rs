@@ -9,7 +9,6 @@ mod oom;
 mod pause;
 mod pids;
 mod root;
-mod shutdown;
 mod start;
 mod state;
 mod stats;
@@ -22,64 +21,59 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use berth_sys::cgroup::Cgroup;
-use berth_ttrpc::{Handler, Request, Stream};
+use berth_ttrpc::Request;
 use berth_types::{Error, Result};
-use prost::Message;
-use tokio::sync::{Notify, RwLock};
+use tokio::sync::RwLock;
 
-use super::attach;
 use super::events::Events;
 use super::process::{Phase, Process};
 use super::reaper::Reaper;
+use super::shim::answer;
 use crate::container::Container;
 
-/// The names of the task service; the messages are the same.
-const TASK: [&str; 2] = ["containerd.task.v2.Task", "containerd.task.v3.Task"];
-const STREAMS: &str = "berth.shim.v1.Streams";
-
-/// What this shim is in charge of: one container with its processes.
-pub(crate) struct Shim {
+/// The running thing of one container, with its processes.
+pub(crate) struct Task {
     /// The container's id.
     pub(crate) id: String,
-    pub(crate) bundle: PathBuf,
-    pub(crate) events: Events,
-    pub(crate) reaper: Reaper,
-    /// Woken by Shutdown.
-    pub(crate) shutdown: Notify,
+    bundle: PathBuf,
+    events: Arc<Events>,
+    reaper: Arc<Reaper>,
     /// From Create to Delete. Written by what changes the container as a whole.
     container: RwLock<Option<Container>>,
     /// By exec id; the init's is empty.
     processes: Mutex<BTreeMap<String, Arc<Process>>>,
+    /// Held while an exit is announced, so that exits are told in the order in which they came.
+    announcing: tokio::sync::Mutex<()>,
     out_of_memory: oom::Count,
     /// Keeps the init's end from waiting for its root filesystem to be written back.
     root: Mutex<Option<OwnedFd>>,
 }
 
-impl Shim {
+impl Task {
     /// No container yet.
-    pub(crate) fn new(namespace: String, id: String, bundle: PathBuf) -> Self {
+    pub(crate) fn new(id: &str, bundle: PathBuf, events: Arc<Events>, reaper: Arc<Reaper>) -> Self {
         Self {
-            id,
+            id: id.to_owned(),
             bundle,
-            events: Events::new(namespace),
-            reaper: Reaper::new(),
-            shutdown: Notify::new(),
+            events,
+            reaper,
             container: RwLock::new(None),
             processes: Mutex::default(),
+            announcing: tokio::sync::Mutex::default(),
             out_of_memory: oom::Count::default(),
             root: Mutex::default(),
         }
     }
 
-    async fn call_task(self: &Arc<Self>, request: &Request) -> Result<Vec<u8>> {
+    /// Answers a call that is about this container, other than Create.
+    pub(crate) async fn call(self: &Arc<Self>, request: &Request) -> Result<Vec<u8>> {
         match request.method.as_str() {
             "State" => answer(self.state(request.decode()?)),
-            "Create" => answer(self.create(request.decode()?).await),
             "Start" => answer(self.start(request.decode()?).await),
             "Delete" => answer(self.delete(request.decode()?).await),
-            "Pids" => answer(self.pids(request.decode()?).await),
-            "Pause" => answer(self.pause(request.decode()?).await),
-            "Resume" => answer(self.resume(request.decode()?).await),
+            "Pids" => answer(self.pids().await),
+            "Pause" => answer(self.pause().await),
+            "Resume" => answer(self.resume().await),
             "Kill" => answer(self.kill(request.decode()?).await),
             "Exec" => answer(self.exec(request.decode()?)),
             "ResizePty" => answer(self.resize_pty(request.decode()?)),
@@ -89,45 +83,64 @@ impl Shim {
                 exit = self.wait(request.decode()?) => answer(exit),
                 () = request.abandoned() => Err(Error::cancelled("the caller left")),
             },
-            "Stats" => answer(self.stats(request.decode()?).await),
-            "Connect" => answer(self.connect(request.decode()?)),
-            "Shutdown" => answer(self.shut_down(request.decode()?)),
-            "Checkpoint" => Err(Error::unimplemented("this shim makes no checkpoints")),
+            "Stats" => answer(self.stats().await),
+            "Checkpoint" => Err(Error::unimplemented(
+                "containers are not checkpointed here: that takes CRIU, which this runtime does \
+                 not use",
+            )),
             _ => Err(request.unimplemented()),
         }
-    }
-
-    /// Checks that a request means this shim's container.
-    pub(crate) fn check_id(&self, id: &str) -> Result<()> {
-        if id == self.id { Ok(()) } else { Err(no_container(id)) }
     }
 
     /// The process that a request means.
     ///
     /// # Errors
     /// NotFound when there is none.
-    pub(crate) fn process(&self, id: &str, exec_id: &str) -> Result<Arc<Process>> {
-        self.check_id(id)?;
+    pub(crate) fn process(&self, exec_id: &str) -> Result<Arc<Process>> {
         self.lock().get(exec_id).cloned().ok_or_else(|| match exec_id {
-            "" => no_container(id),
-            _ => Error::not_found(format!("container {id:?} has no exec {exec_id:?}")),
+            "" => no_container(&self.id),
+            _ => Error::not_found(format!("container {:?} has no exec {exec_id:?}", self.id)),
         })
     }
 
+    /// The init's process id; 0 before there is one.
+    pub(crate) fn pid(&self) -> i32 {
+        self.process("").map_or(0, |init| init.pid())
+    }
+
+    /// Sends the init a signal, if it can get one.
+    pub(crate) fn signal_init(&self, signal: rustix::process::Signal) {
+        let sent = self.process("").and_then(|init| init.signal(signal.as_raw()));
+        if let Err(error) = sent {
+            tracing::debug!("container {:?} got no signal: {error}", self.id);
+        }
+    }
+
+    /// Returns once the init has ended.
+    pub(crate) async fn ended(&self) {
+        if let Ok(init) = self.process("") {
+            init.stopped().await;
+        }
+    }
+
+    /// Whether it was deleted.
+    pub(crate) fn is_over(&self) -> bool {
+        self.lock().is_empty()
+    }
+
     /// Runs `work` on the control group of the container, which is there.
-    async fn with_cgroup<T>(&self, id: &str, work: impl FnOnce(&Cgroup) -> Result<T>) -> Result<T> {
-        self.check_id(id)?;
+    async fn with_cgroup<T>(&self, work: impl FnOnce(&Cgroup) -> Result<T>) -> Result<T> {
         match &*self.container.read().await {
             Some(container) => work(container.cgroup()),
-            None => Err(no_container(id)),
+            None => Err(no_container(&self.id)),
         }
     }
 
     /// Checks that the init runs, which is what pausing and the like need.
-    fn check_running(&self, id: &str) -> Result<()> {
-        match self.process(id, "")?.phase() {
+    fn check_running(&self) -> Result<()> {
+        match self.process("")?.phase() {
             Phase::Running => Ok(()),
-            _ => Err(Error::failed_precondition(format!("container {id} is not running"))),
+            _ => Err(Error::failed_precondition(format!("container {} is not running", self.id))),
         }
     }
 
@@ -137,30 +150,7 @@ impl Shim {
     }
 }
 
-fn no_container(id: &str) -> Error {
+/// The failure of what needs a container that isn't there.
+pub(crate) fn no_container(id: &str) -> Error {
     Error::not_found(format!("container {id:?} is not here: not created, or deleted"))
-}
-
-fn answer<M: Message>(outcome: Result<M>) -> Result<Vec<u8>> {
-    outcome.map(|message| message.encode_to_vec())
-}
-
-/// The service, as the server wants it.
-pub(crate) struct Service(pub(crate) Arc<Shim>);
-
-impl Handler for Service {
-    async fn call(&self, request: Request) -> Result<Vec<u8>> {
-        if TASK.contains(&&*request.service) {
-            self.0.call_task(&request).await
-        } else {
-            Err(request.unimplemented())
-        }
-    }
-
-    async fn stream(&self, request: Request, stream: Stream) -> Result<()> {
-        match (&*request.service, &*request.method) {
-            (STREAMS, "Attach") => attach::attach(&self.0, &request, stream).await,
-            _ => Err(request.unimplemented()),
-        }
-    }
 }

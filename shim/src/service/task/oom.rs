@@ -11,7 +11,7 @@ use berth_sys::cgroup::Cgroup;
 use berth_types::{Result, ResultExt};
 use tokio::net::unix::pipe;
 
-use super::Shim;
+use super::Task;
 
 /// The pauses between looks for the kill that an alarm announces, in milliseconds.
 const LOOKS: [u64; 7] = [1, 5, 20, 50, 100, 300, 600];
@@ -20,21 +20,21 @@ const LOOKS: [u64; 7] = [1, 5, 20, 50, 100, 300, 600];
 #[derive(Default)]
 pub(super) struct Count(AtomicU64);
 
-impl Shim {
+impl Task {
     /// Announces kills of the container's cgroup from now on, for as long as there is one.
     pub(super) fn watch_memory(self: &Arc<Self>, cgroup: &Cgroup) {
         match watch(cgroup) {
             Ok(alarm) => {
-                let shim = Arc::downgrade(self);
+                let task = Arc::downgrade(self);
                 tokio::spawn(async move {
                     while let Ok(()) = alarm.readable().await {
                         clear(&alarm);
-                        let Some(shim) = shim.upgrade() else { return };
+                        let Some(task) = task.upgrade() else { return };
                         // The removal of a control group is an alarm too, its last.
-                        if shim.container.read().await.is_none() {
+                        if task.container.read().await.is_none() {
                             return;
                         }
-                        shim.look_for_kills().await;
+                        task.look_for_kills().await;
                     }
                 });
             }

@@ -3,20 +3,20 @@
 use std::collections::HashMap;
 
 use berth_proto::containerd::runc::v1::ProcessDetails;
-use berth_proto::containerd::task::v3::{PidsRequest, PidsResponse};
+use berth_proto::containerd::task::v3::PidsResponse;
 use berth_proto::containerd::v1::types::ProcessInfo;
 use berth_sys::cgroup::Cgroup;
 use berth_types::Result;
 use prost::{Message, Name};
 use prost_types::Any;
 
-use super::Shim;
+use super::Task;
 
-impl Shim {
+impl Task {
     /// # Errors
     /// NotFound without a container.
-    pub(super) async fn pids(&self, request: PidsRequest) -> Result<PidsResponse> {
-        let pids = self.with_cgroup(&request.id, Cgroup::pids).await?;
+    pub(super) async fn pids(&self) -> Result<PidsResponse> {
+        let pids = self.with_cgroup(Cgroup::pids).await?;
         let execs: HashMap<i32, String> = self
             .lock()
             .values()

@@ -13,9 +13,9 @@ use berth_sys::last_close;
 use berth_types::{Result, ResultExt};
 use rustix::fs::{Mode, OFlags};
 
-use super::Shim;
+use super::Task;
 
-impl Shim {
+impl Task {
     /// Holds the root of the init `pid`, if `mounts` make it one that is slow to go.
     pub(super) fn hold_root(&self, mounts: &[Mount], pid: i32) -> Result<()> {
         if mounts.iter().any(is_slow_to_go) {

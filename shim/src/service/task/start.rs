@@ -6,16 +6,16 @@ use berth_proto::containerd::events::{TaskExecStarted, TaskStart};
 use berth_proto::containerd::task::v3::{StartRequest, StartResponse};
 use berth_types::{Error, Result};
 
-use super::{Shim, no_container};
+use super::{Task, no_container};
 use crate::service::process::{Phase, Process, Step};
 use crate::service::stdio::Owner;
 
-impl Shim {
+impl Task {
     /// # Errors
     /// NotFound without such a process, FailedPrecondition when it was started before; else those
     /// of [`crate::container::Container::start`] and `exec`.
     pub(super) async fn start(self: &Arc<Self>, request: StartRequest) -> Result<StartResponse> {
-        let process = self.process(&request.id, &request.exec_id)?;
+        let process = self.process(&request.exec_id)?;
         if process.is_init() {
             self.start_init(&process).await?;
         } else {
@@ -64,8 +64,8 @@ impl Shim {
         outcome
     }
 
-    async fn run_exec(&self, process: &Arc<Process>, step: &Step<'_>) -> Result<()> {
-        self.check_running(&self.id)?;
+    async fn run_exec(self: &Arc<Self>, process: &Arc<Process>, step: &Step<'_>) -> Result<()> {
+        self.check_running()?;
         let spec =
             process.spec.as_ref().ok_or_else(|| Error::internal("an exec without a spec"))?;
         let (io, ends) = process.streams.open(Owner::default())?;
@@ -74,7 +74,7 @@ impl Shim {
         let _expecting = self.reaper.expect();
         let started = container.exec(spec, io).await?;
         step.born(started.pid, &started.pidfd)?;
-        if let Some(exit) = self.reaper.claim(started.pid, &started.pidfd, process) {
+        if let Some(exit) = self.reaper.claim(started.pid, &started.pidfd, self, process) {
             step.hold(exit);
         }
         process.streams.connect(ends, started.terminal)

@@ -5,14 +5,14 @@ use berth_proto::containerd::v1::types::Status;
 use berth_sys::cgroup::Cgroup;
 use berth_types::Result;
 
-use super::Shim;
+use super::Task;
 use crate::service::process::Phase;
 
-impl Shim {
+impl Task {
     /// # Errors
     /// NotFound without such a process.
     pub(super) fn state(&self, request: StateRequest) -> Result<StateResponse> {
-        let process = self.process(&request.id, &request.exec_id)?;
+        let process = self.process(&request.exec_id)?;
         let exit = match process.phase() {
             Phase::Stopped(exit) => Some(exit),
             _ => None,
@@ -47,7 +47,7 @@ impl Shim {
     /// # Errors
     /// NotFound without such a process.
     pub(super) async fn wait(&self, request: WaitRequest) -> Result<WaitResponse> {
-        let process = self.process(&request.id, &request.exec_id)?;
+        let process = self.process(&request.exec_id)?;
         let exit = process.stopped().await;
         Ok(WaitResponse { exit_status: exit.status, exited_at: exit.timestamp() })
     }

@@ -4,15 +4,15 @@ use berth_proto::containerd::task::v3::UpdateTaskRequest;
 use berth_types::spec::Resources;
 use berth_types::{Result, ResultExt};
 
-use super::Shim;
+use super::Task;
 use crate::container;
 
-impl Shim {
+impl Task {
     /// # Errors
     /// NotFound without a container, InvalidArgument for limits that can't be.
     pub(super) async fn update(&self, request: UpdateTaskRequest) -> Result<()> {
         let document = request.resources.map(|any| any.value).unwrap_or_default();
         let resources: Resources = container::parse(&document).context(|| "resources")?;
-        self.with_cgroup(&request.id, |cgroup| cgroup.update(&resources)).await
+        self.with_cgroup(|cgroup| cgroup.update(&resources)).await
     }
 }

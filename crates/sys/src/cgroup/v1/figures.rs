@@ -28,7 +28,7 @@ const THROTTLE_FILES: [(&str, &str); 2] = [
 ];
 
 pub(super) fn stats(tree: &Tree) -> Result<Stats> {
-    let mut stats = Stats::new(Version::V1);
+    let mut stats = Stats::of(Version::V1);
     cpu(tree, &mut stats)?;
     memory(tree, &mut stats)?;
     pids(tree, &mut stats)?;

@@ -85,6 +85,11 @@ impl Tree {
         self.limit(resources)
     }
 
+    /// Makes the directories of all controllers.
+    pub(super) fn make_everywhere(&self) -> Result<()> {
+        self.places.keys().try_for_each(|controller| self.make(*controller))
+    }
+
     /// Makes the directory of `controller`.
     fn make(&self, controller: Controller) -> Result<()> {
         let place = self.place(controller)?;

@@ -5,14 +5,14 @@ use std::fs;
 use berth_types::Result;
 
 use super::Tree;
-use crate::cgroup::Version;
 use crate::cgroup::stats::{BlockIoEntry, Flat, Hugetlb, Rdma, Stats};
+use crate::cgroup::{Pressure, Version};
 
 /// `cpu.stat` counts in microseconds.
 const NANOSECONDS: u64 = 1000;
 
 pub(super) fn stats(tree: &Tree) -> Result<Stats> {
-    let mut stats = Stats::new(Version::V2);
+    let mut stats = Stats::of(Version::V2);
     cpu(tree, &mut stats)?;
     memory(tree, &mut stats)?;
     stats.pids.current = number(tree, "pids.current")?;
@@ -22,6 +22,7 @@ pub(super) fn stats(tree: &Tree) -> Result<Stats> {
     hugetlb(tree, &mut stats)?;
     let text = tree.read("rdma.current")?.unwrap_or_default();
     stats.rdma = text.lines().filter_map(Rdma::parse).collect();
+    stats.pressure = Pressure::read(&tree.directory);
     Ok(stats)
 }
 
@@ -47,6 +48,8 @@ fn cpu(tree: &Tree, stats: &mut Stats) -> Result<()> {
     cpu.periods = stat.get("nr_periods");
     cpu.throttled_periods = stat.get("nr_throttled");
     cpu.throttled_time = stat.get("throttled_usec") * NANOSECONDS;
+    cpu.bursts = stat.get("nr_bursts");
+    cpu.burst_time = stat.get("burst_usec") * NANOSECONDS;
     Ok(())
 }
 

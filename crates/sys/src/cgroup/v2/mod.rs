@@ -72,6 +72,11 @@ impl Tree {
         self.write(settings)
     }
 
+    /// Makes the directory, without limits.
+    pub(super) fn make_plain(&self) -> Result<()> {
+        self.enable(&[])
+    }
+
     /// Makes the directory, with the usual controllers and those that the settings need.
     fn enable(&self, settings: &[Setting]) -> Result<()> {
         let needed: BTreeSet<_> =
