@@ -7,6 +7,16 @@ use serde::Deserialize;
 
 use crate::time;
 
+/// How a log's lines are written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Format {
+    /// Docker's `json-file`: an object in each line.
+    #[default]
+    Json,
+    /// Kubernetes' CRI: time, stream, `F` for a line or `P` for a part of one, and the text.
+    Cri,
+}
+
 /// Which of a process's outputs an entry is from. A terminal has only [`Stream::Stdout`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Stream {
@@ -37,14 +47,34 @@ pub struct Entry {
     pub log: String,
 }
 
-/// Appends the line of a log file for `text`, with a newline inside the entry if `newline`.
-pub(crate) fn encode(
-    time: SystemTime,
-    stream: Stream,
-    text: &[u8],
-    newline: bool,
-    out: &mut Vec<u8>,
-) {
+impl Format {
+    /// Appends the line of a log file for `text`, with a newline inside the entry if `newline`.
+    pub(crate) fn encode(
+        self,
+        time: SystemTime,
+        stream: Stream,
+        text: &[u8],
+        newline: bool,
+        out: &mut Vec<u8>,
+    ) {
+        match self {
+            Self::Json => encode_json(time, stream, text, newline, out),
+            Self::Cri => encode_cri(time, stream, text, newline, out),
+        }
+    }
+}
+
+/// `2026-01-02T03:04:05.000000006Z stdout F hello`
+fn encode_cri(time: SystemTime, stream: Stream, text: &[u8], newline: bool, out: &mut Vec<u8>) {
+    time::format(time, out);
+    out.push(b' ');
+    out.extend_from_slice(stream.name().as_bytes());
+    out.extend_from_slice(if newline { b" F " } else { b" P " });
+    out.extend_from_slice(text);
+    out.push(b'\n');
+}
+
+fn encode_json(time: SystemTime, stream: Stream, text: &[u8], newline: bool, out: &mut Vec<u8>) {
     out.extend_from_slice(b"{\"log\":\"");
     for chunk in text.utf8_chunks() {
         escape(chunk.valid(), out);
@@ -87,8 +117,34 @@ fn escape(text: &str, out: &mut Vec<u8>) {
     out.extend_from_slice(&text.as_bytes()[plain..]);
 }
 
-/// Reads one line of a log file, without its newline; `None` for one that is damaged.
+/// Reads one line of a log file of either format, without its newline; `None` for one that is
+/// damaged.
 pub(crate) fn decode(line: &[u8]) -> Option<Entry> {
+    if line.starts_with(b"{") { decode_json(line) } else { decode_cri(line) }
+}
+
+fn decode_cri(line: &[u8]) -> Option<Entry> {
+    let mut fields = line.splitn(4, |byte| *byte == b' ');
+    let time = time::parse(std::str::from_utf8(fields.next()?).ok()?)?;
+    let stream = match fields.next()? {
+        b"stdout" => Stream::Stdout,
+        b"stderr" => Stream::Stderr,
+        _ => return None,
+    };
+    // Further tags may follow the first, after colons.
+    let whole = match fields.next()?.split(|byte| *byte == b':').next()? {
+        b"F" => true,
+        b"P" => false,
+        _ => return None,
+    };
+    let mut log = String::from_utf8_lossy(fields.next()?).into_owned();
+    if whole {
+        log.push('\n');
+    }
+    Some(Entry { time, stream, log })
+}
+
+fn decode_json(line: &[u8]) -> Option<Entry> {
     /// Docker leaves out what is empty.
     #[derive(Deserialize)]
     struct Line<'a> {
@@ -112,7 +168,7 @@ mod tests {
     fn line(text: &[u8], newline: bool) -> String {
         let mut out = Vec::new();
         let time = UNIX_EPOCH + Duration::new(1_767_323_045, 6);
-        encode(time, Stream::Stdout, text, newline, &mut out);
+        Format::Json.encode(time, Stream::Stdout, text, newline, &mut out);
         String::from_utf8(out).unwrap()
     }
 
@@ -138,8 +194,41 @@ mod tests {
     }
 
     #[test]
+    fn a_line_is_written_as_kubernetes_reads_it() {
+        let time = UNIX_EPOCH + Duration::new(1_767_323_045, 6);
+        let line = |stream, text: &[u8], newline| {
+            let mut out = Vec::new();
+            Format::Cri.encode(time, stream, text, newline, &mut out);
+            out
+        };
+        let whole = line(Stream::Stdout, b"hello  world ", true);
+        assert_eq!(whole, b"2026-01-02T03:04:05.000000006Z stdout F hello  world \n");
+        let part = line(Stream::Stderr, b"a\xff", false);
+        assert_eq!(part, b"2026-01-02T03:04:05.000000006Z stderr P a\xff\n");
+        let read = |line: &[u8]| decode(&line[..line.len() - 1]).unwrap();
+        assert_eq!(
+            read(&whole),
+            Entry { time, stream: Stream::Stdout, log: "hello  world \n".to_owned() }
+        );
+        assert_eq!(
+            read(&part),
+            Entry { time, stream: Stream::Stderr, log: "a\u{fffd}".to_owned() }
+        );
+        assert_eq!(read(&line(Stream::Stdout, b"", true)).log, "\n");
+    }
+
+    #[test]
     fn damaged_lines_are_none() {
-        for damaged in ["", "{", "{}", r#"{"log":"a","time":"now"}"#] {
+        for damaged in [
+            "",
+            "{",
+            "{}",
+            r#"{"log":"a","time":"now"}"#,
+            "2026-01-02T03:04:05Z stdout F",
+            "2026-01-02T03:04:05Z stdout X text",
+            "2026-01-02T03:04:05Z stdin F text",
+            "now stdout F text",
+        ] {
             assert_eq!(decode(damaged.as_bytes()), None, "{damaged}");
         }
     }

@@ -1,5 +1,5 @@
-//! Container logs as Docker's `json-file` driver keeps them: one JSON object a line, rotated by
-//! size, so that whatever reads Docker's log files reads ours.
+//! Container logs as Docker's `json-file` driver keeps them, one JSON object a line, or as
+//! Kubernetes has them ([`Format`]), rotated by size, so that whatever reads such files reads ours.
 //!
 //! ```text
 //! NAME       the current file
@@ -7,6 +7,7 @@
 //! NAME.2     …, up to the number of files that is kept
 //!
 //! {"log":"hello\n","stream":"stdout","time":"2026-01-02T03:04:05.000000006Z"}
+//! 2026-01-02T03:04:05.000000006Z stdout F hello
 //! ```
 //!
 //! [`Writer`] belongs to the shim, which outlives the daemon; [`Reader`] to the daemon. They share
@@ -20,6 +21,6 @@ pub mod time;
 mod watch;
 mod writer;
 
-pub use entry::{Entry, Stream};
+pub use entry::{Entry, Format, Stream};
 pub use reader::{Query, Reader};
 pub use writer::{MAX_LINE, Rotation, Writer};

@@ -8,7 +8,7 @@ use std::time::SystemTime;
 
 use berth_types::{Result, ResultExt};
 
-use crate::entry::{self, Stream};
+use crate::entry::{Format, Stream};
 use crate::files::aged;
 
 /// A longer line is cut into entries of this many bytes, as Docker cuts it.
@@ -39,6 +39,7 @@ impl Default for Rotation {
 /// written later, exactly where they belong; what comes beyond is counted and the count is logged.
 pub struct Writer {
     path: PathBuf,
+    format: Format,
     rotation: Rotation,
     file: File,
     size: u64,
@@ -54,10 +55,11 @@ impl Writer {
     ///
     /// # Errors
     /// As [`berth_types::Error::io`].
-    pub fn open(path: &Path, rotation: Rotation) -> Result<Self> {
+    pub fn open(path: &Path, format: Format, rotation: Rotation) -> Result<Self> {
         let (file, size) = open(path, false).context(|| format!("open log {}", path.display()))?;
         Ok(Self {
             path: path.to_owned(),
+            format,
             rotation,
             file,
             size,
@@ -122,16 +124,24 @@ impl Writer {
         if written.is_ok() && self.lost > 0 {
             let note = format!("berth: {} log entries were lost here", self.lost);
             self.lost = 0;
-            entry::encode(
-                SystemTime::now(),
-                Stream::Stderr,
-                note.as_bytes(),
-                true,
-                &mut self.behind,
-            );
+            let now = SystemTime::now();
+            self.format.encode(now, Stream::Stderr, note.as_bytes(), true, &mut self.behind);
             return self.flush();
         }
         written.context(|| format!("write log {}", self.path.display()))
+    }
+
+    /// Goes on in the file that has the log's name now, which is made where it is missing: whoever
+    /// rotates the log from outside has moved the old one away.
+    ///
+    /// # Errors
+    /// As [`Writer::open`]; the old file goes on being written.
+    pub fn reopen(&mut self) -> Result<()> {
+        // What is behind belongs into the old file, if it can be had there.
+        let _ = self.flush();
+        let opened = open(&self.path, false);
+        (self.file, self.size) = opened.context(|| format!("open log {}", self.path.display()))?;
+        Ok(())
     }
 
     /// Whether entries wait in memory because the file could not be written.
@@ -144,7 +154,7 @@ impl Writer {
             self.lost += 1;
             return;
         }
-        entry::encode(time, stream, text, newline, &mut self.behind);
+        self.format.encode(time, stream, text, newline, &mut self.behind);
     }
 
     /// Writes all that is behind, starting new files between entries where their size demands it.

@@ -5,7 +5,7 @@
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use berth_logs::{Entry, MAX_LINE, Query, Reader, Rotation, Stream, Writer};
+use berth_logs::{Entry, Format, MAX_LINE, Query, Reader, Rotation, Stream, Writer};
 use tokio::sync::watch;
 
 const SMALL: Rotation = Rotation { max_size: Some(200), max_files: 3 };
@@ -15,7 +15,7 @@ fn at(second: u64) -> SystemTime {
 }
 
 fn writer(path: &Path, rotation: Rotation) -> Writer {
-    Writer::open(path, rotation).unwrap()
+    Writer::open(path, Format::Json, rotation).unwrap()
 }
 
 fn write_numbers(writer: &mut Writer, numbers: std::ops::Range<u64>) {
@@ -272,4 +272,39 @@ async fn what_is_lost_on_a_full_disk_is_counted() {
     let note = kept.pop().unwrap();
     assert_eq!(kept, lines(0..kept.len() as u64));
     assert_eq!(note, format!("berth: {} log entries were lost here\n", 10_000 - kept.len()));
+}
+
+#[tokio::test]
+async fn kubernetes_logs_are_rotated_and_reopened() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("0.log");
+    let mut writer = Writer::open(&path, Format::Cri, SMALL).unwrap();
+    write_numbers(&mut writer, 0..20);
+    assert!(path.with_extension("log.2").exists() && !path.with_extension("log.3").exists());
+    let kept = texts(&path, Query::default()).await;
+    assert_eq!(kept, lines(20 - kept.len() as u64..20));
+
+    // Kubernetes' way: the file is moved away, then the writer is told.
+    let moved = directory.path().join("0.log.20260102-030405");
+    std::fs::rename(&path, &moved).unwrap();
+    write_numbers(&mut writer, 20..21);
+    writer.reopen().unwrap();
+    write_numbers(&mut writer, 21..22);
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), "1970-01-01T00:00:21Z stdout F line 21\n");
+    assert!(std::fs::read_to_string(&moved).unwrap().ends_with(" F line 20\n"));
+}
+
+#[tokio::test]
+async fn parts_of_long_lines_are_marked() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("0.log");
+    let mut writer = Writer::open(&path, Format::Cri, Rotation::default()).unwrap();
+    let long = "x".repeat(MAX_LINE + 10) + "\n";
+    writer.write(Stream::Stdout, long.as_bytes(), at(1)).unwrap();
+    writer.write(Stream::Stdout, b"rest", at(2)).unwrap();
+    writer.end(Stream::Stdout, at(3)).unwrap();
+    let text = std::fs::read_to_string(&path).unwrap();
+    let marks: Vec<_> = text.lines().map(|line| line.split(' ').nth(2).unwrap()).collect();
+    assert_eq!(marks, ["P", "F", "P"]);
+    assert_eq!(texts(&path, Query::default()).await.concat(), long + "rest");
 }

@@ -2,6 +2,7 @@
 
 use std::ffi::CStr;
 use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
 /// `KEYCTL_JOIN_SESSION_KEYRING` of `keyctl(2)`.
 const KEYCTL_JOIN_SESSION_KEYRING: libc::c_int = 1;
@@ -46,6 +47,27 @@ pub fn restore_signals() {
         libc::sigemptyset(&raw mut none);
         libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut());
     }
+}
+
+/// Gives `fds`, in their order, the numbers from 0 up, and lets the next program have them. What
+/// was open there is replaced. For a child that is about to become a program.
+///
+/// # Errors
+/// Those of `fcntl(2)` and `dup2(2)`.
+pub fn place_fds(fds: &[BorrowedFd<'_>]) -> io::Result<()> {
+    // First out of the way of the numbers that are to be given.
+    let away: Vec<OwnedFd> = fds
+        .iter()
+        .map(|fd| Ok(rustix::io::fcntl_dupfd_cloexec(fd, fds.len() as i32)?))
+        .collect::<io::Result<_>>()?;
+    for (number, fd) in away.iter().enumerate() {
+        // SAFETY: the call takes integers. Whoever owned what is replaced is code of the parent's,
+        // which doesn't run in this process any more.
+        if unsafe { libc::dup2(fd.as_raw_fd(), number as libc::c_int) } < 0 {
+            return Err(io::Error::last_os_error());
+        }
+    }
+    Ok(())
 }
 
 /// Marks each descriptor from `first` up close-on-exec (`close_range(2)`).

@@ -35,6 +35,11 @@ impl Events {
         Self { namespace, queue: Mutex::default(), changed: Notify::new() }
     }
 
+    /// The tenant.
+    pub(crate) fn namespace(&self) -> &str {
+        &self.namespace
+    }
+
     /// Queues `event`.
     pub(crate) fn push<M: Message + Name>(&self, topic: &str, event: &M) {
         let envelope = Envelope {

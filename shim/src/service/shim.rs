@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use berth_proto::berth::shim::v1::{ReopenLogsRequest, ReopenLogsResponse};
 use berth_proto::containerd::task::v3::{
     ConnectRequest, ConnectResponse, CreateTaskRequest, CreateTaskResponse, ShutdownRequest,
 };
@@ -159,6 +160,11 @@ impl Handler for Service {
     async fn call(&self, request: Request) -> Result<Vec<u8>> {
         match &*request.service {
             service if TASK.contains(&service) => self.0.call_task(&request).await,
+            STREAMS if request.method == "ReopenLogs" => {
+                let ReopenLogsRequest { id, exec_id } = request.decode()?;
+                let process = self.0.task(&id)?.process(&exec_id)?;
+                answer(process.streams.reopen_logs().map(|()| ReopenLogsResponse {}))
+            }
             sandbox::SERVICE => sandbox::call(&self.0, &request).await,
             _ => Err(request.unimplemented()),
         }

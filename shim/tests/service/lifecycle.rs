@@ -257,3 +257,47 @@ async fn without_its_init_a_container_in_a_shared_pidns_is_over() {
     rig.delete("").await.unwrap();
     rig.assert_no_cgroup();
 }
+
+#[tokio::test]
+async fn a_container_can_be_joined_before_its_start_and_not_after_its_end() {
+    let mut rig = Rig::new().await;
+    rig.create("test -e /tmp/made && exit 4", &Names::default()).await.unwrap();
+    rig.exec("early", "echo made > /tmp/made", &Names::default()).await.unwrap();
+    rig.start("early").await.unwrap();
+    assert_eq!(rig.wait("early").await, 0);
+    rig.exec("late", "true", &Names::default()).await.unwrap();
+    rig.start("").await.unwrap();
+    assert_eq!(rig.wait("").await, 4);
+    let refused = rig.start("late").await.unwrap_err();
+    assert_eq!(refused.kind(), Kind::FailedPrecondition);
+    assert!(refused.message().contains("init process is not running"), "{refused}");
+    let refused = rig.exec("later", "true", &Names::default()).await.unwrap_err();
+    assert_eq!(refused.kind(), Kind::FailedPrecondition);
+    assert!(refused.message().contains("cannot exec in a stopped state"), "{refused}");
+    rig.delete("late").await.unwrap();
+    rig.delete("").await.unwrap();
+}
+
+#[tokio::test]
+async fn execs_of_a_dying_container_start_or_are_refused() {
+    for _ in 0..20 {
+        let mut rig = Rig::new().await;
+        rig.run("sleep 1000", &Names::default()).await;
+        for exec_id in ["a", "b", "c"] {
+            rig.exec(exec_id, "sleep 1000", &Names::default()).await.unwrap();
+        }
+        let (first, killed, second, third) =
+            tokio::join!(rig.start("a"), rig.kill("", 9), rig.start("b"), rig.start("c"));
+        killed.unwrap();
+        for (exec_id, started) in [("a", first), ("b", second), ("c", third)] {
+            match started {
+                Ok(_) => assert_eq!(rig.wait(exec_id).await, 137),
+                Err(error) => assert_eq!(error.kind(), Kind::FailedPrecondition, "{error}"),
+            }
+            rig.delete(exec_id).await.unwrap();
+        }
+        assert_eq!(rig.wait("").await, 137);
+        rig.delete("").await.unwrap();
+        rig.assert_no_cgroup();
+    }
+}

@@ -40,6 +40,22 @@ async fn a_container_can_be_paused_and_killed_so() {
 }
 
 #[tokio::test]
+async fn a_paused_container_takes_no_exec() {
+    let mut rig = Rig::new().await;
+    rig.run("sleep 1000", &Names::default()).await;
+    rig.exec("before", "exit 3", &Names::default()).await.unwrap();
+    pause(&rig).await.unwrap();
+    let refused = rig.exec("one", "true", &Names::default()).await.unwrap_err();
+    assert_eq!(refused.kind(), Kind::FailedPrecondition);
+    assert!(refused.message().contains("cannot exec in a paused state"), "{refused}");
+    let refused = rig.start("before").await.unwrap_err();
+    assert_eq!(refused.kind(), Kind::FailedPrecondition);
+    resume(&rig).await.unwrap();
+    rig.start("before").await.unwrap();
+    assert_eq!(rig.wait("before").await, 3);
+}
+
+#[tokio::test]
 async fn processes_are_listed_with_their_execs() {
     let mut rig = Rig::new().await;
     let init = rig.run("sleep 1000", &Names::default()).await;

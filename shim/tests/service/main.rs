@@ -6,6 +6,7 @@
 mod attach;
 mod bootstrap;
 mod death;
+mod endurance;
 mod events;
 mod groups;
 mod lifecycle;

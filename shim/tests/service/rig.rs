@@ -262,6 +262,13 @@ impl Rig {
         fs::read_dir(format!("/proc/{}/fd", self.shim.id())).unwrap().count()
     }
 
+    /// How much memory the shim has in use, in KiB.
+    pub(crate) fn memory(&self) -> usize {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.shim.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse().unwrap()
+    }
+
     /// How many children the shim has.
     pub(crate) fn children(&self) -> usize {
         let pid = self.shim.id();

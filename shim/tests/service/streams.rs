@@ -4,7 +4,9 @@ use std::path::PathBuf;
 use std::time::SystemTime;
 
 use berth_logs::{Query, Reader};
+use berth_proto::berth::shim::v1::{ReopenLogsRequest, ReopenLogsResponse};
 use berth_proto::containerd::task::v3 as api;
+use berth_ttrpc::Options;
 use berth_types::Kind;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::unix::pipe;
@@ -202,4 +204,83 @@ async fn a_terminal_is_one_stream_of_a_size() {
     reader.read_to_end(&mut text).await.unwrap();
     assert_eq!(String::from_utf8_lossy(&text), "ready\r\ngo\r\n45 123\r\nerror\r\n");
     assert_eq!(rig.wait("").await, 3);
+}
+
+#[tokio::test]
+async fn a_log_of_kubernetes_form_goes_on_after_a_rotation_from_outside() {
+    let mut rig = Rig::new().await;
+    let (path, input) = (rig.path("0.log"), rig.fifo("stdin"));
+    let uri = format!("log+cri://{}", path.display());
+    let names = Names { stdin: name(&input), stdout: uri.clone(), stderr: uri, terminal: false };
+    rig.run("echo first; read line; echo $line; printf rest >&2", &names).await;
+    let is_logged = |text: &str| std::fs::read_to_string(&path).is_ok_and(|log| log.contains(text));
+    rig.until("the first line is not logged", |_| is_logged(" stdout F first\n")).await;
+    std::fs::rename(&path, rig.path("0.log.old")).unwrap();
+    let request = ReopenLogsRequest { id: rig.id.clone(), exec_id: String::new() };
+    let options = Options::timeout(HANGS);
+    let reopened: berth_types::Result<ReopenLogsResponse> =
+        rig.client.call("berth.shim.v1.Streams", "ReopenLogs", &request, &options).await;
+    reopened.unwrap();
+    let mut writer = pipe::OpenOptions::new().open_sender(&input).unwrap();
+    writer.write_all(b"second\n").await.unwrap();
+    rig.wait("").await;
+    let text = std::fs::read_to_string(&path).unwrap();
+    let lines: Vec<_> = text.lines().map(|line| line.split_once(' ').unwrap().1).collect();
+    assert_eq!(lines, ["stdout F second", "stderr P rest"]);
+}
+
+/// A logging program that leaves what it gets beside the bundle.
+fn logger(rig: &Rig, line: &str) -> String {
+    use std::os::unix::fs::PermissionsExt;
+    let path = rig.path("logger");
+    let directory = path.parent().unwrap().display();
+    let script = format!("#!/bin/sh\ncd {directory}\n{line}\n");
+    std::fs::write(&path, script).unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o700)).unwrap();
+    format!("binary://{}?key=a+b", path.display())
+}
+
+const COLLECTS: &str = "echo $CONTAINER_ID $CONTAINER_NAMESPACE \"$@\" > who; exec 5>&-; \
+                        cat <&3 > out & cat <&4 > err & wait; echo done >> who";
+
+#[tokio::test]
+async fn a_logging_program_gets_all_output() {
+    let mut rig = Rig::new().await;
+    let uri = logger(&rig, COLLECTS);
+    let names = Names { stdout: uri.clone(), stderr: uri, ..Default::default() };
+    rig.run("seq 1 200000; echo error >&2; (sleep 0.1; echo late) &", &names).await;
+    assert_eq!(rig.wait("").await, 0);
+    rig.delete("").await.unwrap();
+    let read = |name| std::fs::read_to_string(rig.path(name)).unwrap();
+    assert_eq!(read("who"), format!("{} test key a b\ndone\n", rig.id));
+    let expected: String = (1..=200_000).map(|number| format!("{number}\n")).collect();
+    assert!(read("out").starts_with(&expected));
+    assert_eq!(read("err"), "error\n");
+    rig.until("the program is left", |rig| rig.children() == 0).await;
+}
+
+#[tokio::test]
+async fn a_logging_program_gets_a_terminals_output_and_may_die() {
+    let mut rig = Rig::new().await;
+    let uri = logger(&rig, "exec 5>&-; head -n 1 <&3 > out");
+    let names = Names { terminal: true, stdout: uri, ..Default::default() };
+    rig.run("echo one; sleep 0.1; seq 1 100000; exit 3", &names).await;
+    assert_eq!(rig.wait("").await, 3);
+    rig.delete("").await.unwrap();
+    assert_eq!(std::fs::read_to_string(rig.path("out")).unwrap(), "one\r\n");
+}
+
+#[tokio::test]
+async fn a_logging_program_that_can_not_be_started_is_named() {
+    let mut rig = Rig::new().await;
+    let failing = logger(&rig, "exit 1");
+    for (uri, kind) in
+        [("binary:///nonexistent/logger".to_owned(), Kind::NotFound), (failing, Kind::Aborted)]
+    {
+        let names = Names { stdout: uri, ..Default::default() };
+        let error = rig.create("true", &names).await.unwrap_err();
+        assert_eq!(error.kind(), kind, "{error}");
+        assert!(error.message().contains("/logger"), "{error}");
+    }
+    rig.run("true", &Names::default()).await;
 }

@@ -1,7 +1,8 @@
 //! The streams of a process.
 //!
 //! ```text
-//! client's FIFO ──copy──┐                                    ┌──> FIFO, file or log (sink)
+//! client's FIFO ──copy──┐                                    ┌──> FIFO, file, log or logging
+//!                       │                                    │    program (sink)
 //! attached client ──────┴─> input ──> process ──> output ────┤
 //!                             stdin or terminal              └──> attached clients (hub)
 //! ```
@@ -12,6 +13,7 @@
 
 mod hub;
 mod input;
+mod logger;
 mod names;
 mod output;
 mod sink;
@@ -32,12 +34,14 @@ use tokio::task::AbortHandle;
 
 use crate::container::{Io, Stdio};
 use hub::Hub;
+use logger::Logger;
 use names::{Source, Target};
 use output::Output;
 use sink::{Log, Sink};
 
 pub(crate) use hub::Attached;
 pub(crate) use input::Input;
+pub(crate) use logger::Writer;
 pub(crate) use names::Names;
 
 /// How long an exit may wait for the log to have all that the process wrote.
@@ -55,6 +59,8 @@ pub(crate) struct Streams {
     hub: Arc<Hub>,
     ended: watch::Sender<bool>,
     master: Mutex<Option<OwnedFd>>,
+    logs: Mutex<Vec<Arc<Mutex<Log>>>>,
+    logger: Mutex<Option<Logger>>,
     tasks: Mutex<Vec<AbortHandle>>,
 }
 
@@ -90,6 +96,8 @@ impl Streams {
             hub: Arc::new(Hub::new()),
             ended: watch::Sender::new(false),
             master: Mutex::default(),
+            logs: Mutex::default(),
+            logger: Mutex::default(),
             tasks: Mutex::default(),
         })
     }
@@ -97,10 +105,17 @@ impl Streams {
     /// Opens everything: what the process gets, and what remains here.
     ///
     /// # Errors
-    /// NotFound when a client's FIFO isn't there.
-    pub(crate) fn open(&self, owner: Owner) -> Result<(Io, Ends)> {
+    /// NotFound when a client's FIFO isn't there, or a logging program; those of that.
+    pub(crate) async fn open(&self, owner: Owner, writer: Writer<'_>) -> Result<(Io, Ends)> {
         let mut ends = Ends { stdin: None, fifo: self.open_fifo()?, outputs: Vec::new() };
-        let sinks = self.open_sinks()?;
+        let sinks = match &self.outputs[0].1 {
+            Target::Logger(program) => {
+                let (logger, sinks) = program.start(writer).await?;
+                *lock(&self.logger) = Some(logger);
+                sinks
+            }
+            _ => self.open_sinks()?,
+        };
         if self.terminal {
             ends.outputs
                 .extend(sinks.into_iter().take(1).map(|(stream, sink)| (stream, None, sink)));
@@ -116,7 +131,7 @@ impl Streams {
         };
         let mut theirs = Vec::new();
         for (stream, sink) in sinks {
-            if self.outputs[stream as usize].1 == Target::Null {
+            if self.is_unwanted(stream) {
                 theirs.push(null()?);
                 continue;
             }
@@ -130,6 +145,15 @@ impl Streams {
         Ok((Io::Pipes(Stdio { stdin, stdout, stderr }), ends))
     }
 
+    /// Whether an output may be `/dev/null` itself. A logging program takes both.
+    fn is_unwanted(&self, stream: Stream) -> bool {
+        let [stdout, stderr] = &self.outputs;
+        match stream {
+            Stream::Stdout => stdout.1 == Target::Null,
+            Stream::Stderr => stderr.1 == Target::Null && !matches!(stdout.1, Target::Logger(_)),
+        }
+    }
+
     fn open_fifo(&self) -> Result<Option<pipe::Receiver>> {
         let Source::Fifo(path) = &self.stdin else { return Ok(None) };
         let opened = pipe::OpenOptions::new().open_receiver(path);
@@ -140,17 +164,18 @@ impl Streams {
         let mut logs: Vec<(&Target, Arc<Mutex<Log>>)> = Vec::new();
         let mut sinks = Vec::new();
         for (stream, target) in &self.outputs {
-            let Target::Log(path, rotation) = target else {
+            let Target::Log(path, format, rotation) = target else {
                 sinks.push((*stream, Sink::open(target)?));
                 continue;
             };
             let log = match logs.iter().find(|(known, _)| *known == target) {
                 Some((_, log)) => log.clone(),
-                None => Log::open(path, *rotation)?,
+                None => Log::open(path, *format, *rotation)?,
             };
             logs.push((target, log.clone()));
             sinks.push((*stream, Sink::Log(log, *stream)));
         }
+        *lock(&self.logs) = logs.into_iter().map(|(_, log)| log).collect();
         Ok(sinks)
     }
 
@@ -212,6 +237,15 @@ impl Streams {
             .context(|| "resize a terminal")
     }
 
+    /// Whoever rotates its logs from outside has moved the files away: goes on in new ones.
+    ///
+    /// # Errors
+    /// As [`Log::reopen`], for the first log that fails.
+    pub(crate) fn reopen_logs(&self) -> Result<()> {
+        let logs = lock(&self.logs).clone();
+        logs.iter().try_for_each(|log| sink::lock(log).reopen())
+    }
+
     /// The process has ended. Returns when a log has all that it wrote: whoever learns of the end
     /// then finds it there.
     pub(crate) async fn process_ended(&self) {
@@ -226,11 +260,17 @@ impl Streams {
     /// closes all.
     pub(crate) async fn close(&self) {
         let _ = tokio::time::timeout(DRAIN, self.hub.over()).await;
+        let logger = lock(&self.logger).take();
         self.abandon();
+        if let Some(logger) = logger {
+            logger.end().await;
+        }
     }
 
     /// Closes all.
     pub(crate) fn abandon(&self) {
+        *lock(&self.logger) = None;
+        *lock(&self.logs) = Vec::new();
         for task in lock(&self.tasks).drain(..) {
             task.abort();
         }

@@ -2,8 +2,10 @@
 
 use std::path::PathBuf;
 
-use berth_logs::Rotation;
+use berth_logs::{Format, Rotation};
 use berth_types::{Error, Result};
+
+use super::logger::Program;
 
 /// The names, as the client gave them.
 #[derive(Clone, Debug, Default)]
@@ -34,8 +36,10 @@ pub(super) enum Target {
     Fifo(PathBuf),
     /// A file that is appended to.
     File(PathBuf),
-    /// A log of Docker's form.
-    Log(PathBuf, Rotation),
+    /// A log of Docker's form, or of Kubernetes'.
+    Log(PathBuf, Format, Rotation),
+    /// A program.
+    Logger(Program),
     /// Attached clients only.
     Attached,
 }
@@ -57,7 +61,7 @@ impl Source {
 
 impl Target {
     /// # Errors
-    /// InvalidArgument for a name of no known form, Unimplemented for a logging program.
+    /// InvalidArgument for a name of no known form.
     pub(super) fn parse(name: &str) -> Result<Self> {
         let (scheme, rest) = name.split_once("://").unwrap_or(("fifo", name));
         let target = match scheme {
@@ -65,10 +69,9 @@ impl Target {
             _ if name == "attach:" => Some(Self::Attached),
             "fifo" => path(rest).map(Self::Fifo),
             "file" => path(rest).map(Self::File),
-            "log+json-file" => log(rest)?,
-            "binary" => {
-                return Err(Error::unimplemented(format!("logging by a program ({name})")));
-            }
+            "log+json-file" => log(rest, Format::Json)?,
+            "log+cri" => log(rest, Format::Cri)?,
+            "binary" => Program::parse(rest).map(Self::Logger),
             _ => None,
         };
         target.ok_or_else(|| unknown("output", name))
@@ -84,7 +87,7 @@ fn path(text: &str) -> Option<PathBuf> {
 }
 
 /// `/PATH?max-size=BYTES&max-file=COUNT`; in the path `%` and `?` are percent-encoded.
-fn log(rest: &str) -> Result<Option<Target>> {
+fn log(rest: &str, format: Format) -> Result<Option<Target>> {
     let (encoded, query) = rest.split_once('?').unwrap_or((rest, ""));
     let mut rotation = Rotation::default();
     for pair in query.split('&').filter(|pair| !pair.is_empty()) {
@@ -96,11 +99,12 @@ fn log(rest: &str) -> Result<Option<Target>> {
             _ => return Err(invalid()),
         }
     }
-    Ok(decode(encoded).as_deref().and_then(path).map(|path| Target::Log(path, rotation)))
+    let path = decode(encoded).as_deref().and_then(path);
+    Ok(path.map(|path| Target::Log(path, format, rotation)))
 }
 
 /// Undoes percent-encoding.
-fn decode(text: &str) -> Option<String> {
+pub(super) fn decode(text: &str) -> Option<String> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut parts = text.split('%');
     bytes.extend_from_slice(parts.next()?.as_bytes());
@@ -120,7 +124,11 @@ mod tests {
     #[test]
     fn names_of_outputs_are_understood() {
         let log = |path: &str, max_size, max_files| {
-            Target::Log(path.into(), Rotation { max_size, max_files })
+            Target::Log(path.into(), Format::Json, Rotation { max_size, max_files })
+        };
+        let program = |path: &str, args: &[&str]| {
+            let args = args.iter().map(|arg| (*arg).to_owned()).collect();
+            Target::Logger(Program { path: path.into(), args })
         };
         for (name, target) in [
             ("", Target::Null),
@@ -130,6 +138,12 @@ mod tests {
             ("file:///var/log/a b", Target::File("/var/log/a b".into())),
             ("log+json-file:///a.log", log("/a.log", None, 1)),
             ("log+json-file:///a%3fb.log?max-size=1000&max-file=3", log("/a?b.log", Some(1000), 3)),
+            ("log+cri:///a.log", Target::Log("/a.log".into(), Format::Cri, Rotation::default())),
+            ("binary:///bin/log", program("/bin/log", &[])),
+            (
+                "binary:///bin/log?_LOG=%2fvar%2flog&text=a+b&flag",
+                program("/bin/log", &["_LOG", "/var/log", "text", "a b", "flag", ""]),
+            ),
         ] {
             assert_eq!(Target::parse(name).unwrap(), target, "{name}");
         }
@@ -156,10 +170,11 @@ mod tests {
             "attach:once",
             "log+json-file:///a?max-size=big",
             "log+json-file:///a%f",
+            "binary://relative",
+            "binary:///a?b=%f",
         ] {
             assert_eq!(Target::parse(name).unwrap_err().kind(), Kind::InvalidArgument, "{name}");
         }
-        assert_eq!(Target::parse("binary:///x").unwrap_err().kind(), Kind::Unimplemented);
         assert!(Source::parse("file:///a").is_err());
     }
 }

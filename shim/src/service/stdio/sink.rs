@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use berth_logs::{Rotation, Stream, Writer};
+use berth_logs::{Format, Rotation, Stream, Writer};
 use berth_types::{Error, Kind, Result, ResultExt};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tokio::io::AsyncWriteExt;
@@ -22,7 +22,7 @@ const GLANCE: Duration = Duration::from_millis(20);
 pub(super) enum Sink {
     /// Nowhere.
     Null,
-    /// A client's FIFO.
+    /// A client's FIFO, or a logging program's pipe.
     Fifo(pipe::Sender),
     /// A file that grows.
     File(File),
@@ -37,9 +37,21 @@ pub(super) struct Log {
 }
 
 impl Log {
-    pub(super) fn open(path: &Path, rotation: Rotation) -> Result<Arc<Mutex<Self>>> {
-        let writer = Writer::open(path, rotation)?;
+    pub(super) fn open(
+        path: &Path,
+        format: Format,
+        rotation: Rotation,
+    ) -> Result<Arc<Mutex<Self>>> {
+        let writer = Writer::open(path, format, rotation)?;
         Ok(Arc::new(Mutex::new(Self { writer, failing: false })))
+    }
+
+    /// Goes on in the file that has the log's name now.
+    ///
+    /// # Errors
+    /// As [`Writer::reopen`].
+    pub(super) fn reopen(&mut self) -> Result<()> {
+        self.writer.reopen()
     }
 
     /// Reports the first failure of a row.
@@ -52,7 +64,7 @@ impl Log {
 }
 
 impl Sink {
-    /// Opens `target`, unless it is a log, which is opened once for both outputs.
+    /// Opens `target`, unless it is a log or a program, of which both outputs share one.
     ///
     /// # Errors
     /// NotFound when there is no such FIFO.
@@ -60,7 +72,7 @@ impl Sink {
         match target {
             Target::Fifo(path) => fifo(path).context(|| format!("open {}", path.display())),
             Target::File(path) => file(path).context(|| format!("open {}", path.display())),
-            Target::Null | Target::Attached | Target::Log(..) => Ok(Self::Null),
+            Target::Null | Target::Attached | Target::Log(..) | Target::Logger(_) => Ok(Self::Null),
         }
     }
 
@@ -176,7 +188,7 @@ fn has_reader(fifo: &pipe::Sender) -> bool {
 }
 
 /// Entries are whole when written, so that a panic elsewhere leaves the log whole.
-fn lock(log: &Mutex<Log>) -> MutexGuard<'_, Log> {
+pub(super) fn lock(log: &Mutex<Log>) -> MutexGuard<'_, Log> {
     log.lock().unwrap_or_else(PoisonError::into_inner)
 }
 

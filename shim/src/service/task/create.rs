@@ -66,7 +66,7 @@ impl Task {
         join_cgroup(&options.shim_cgroup)?;
         let spec = container::read_spec(&self.bundle.join("config.json"))?;
         let owner = Owner { uid: options.io_uid, gid: options.io_gid };
-        let (io, ends) = process.streams.open(owner)?;
+        let (io, ends) = process.streams.open(owner, self.writer(&self.id)).await?;
         let mut slot = self.container.write().await;
         let _expecting = self.reaper.expect();
         let mut container = Container::create(CreateRequest {

@@ -12,7 +12,7 @@ use crate::service::stdio::Names;
 
 impl Task {
     /// # Errors
-    /// AlreadyExists for an id in use, FailedPrecondition when the container has ended,
+    /// AlreadyExists for an id in use, FailedPrecondition when the container has ended or is paused,
     /// InvalidArgument for a request that can't be right.
     pub(super) fn exec(&self, request: ExecProcessRequest) -> Result<()> {
         self.check_alive()?;
@@ -40,9 +40,16 @@ impl Task {
     }
 
     fn check_alive(&self) -> Result<()> {
+        // The words that containerd's clients know.
+        let refuse = |state| {
+            let message = format!("container {}: cannot exec in a {state} state", self.id);
+            Err(Error::failed_precondition(message))
+        };
         match self.process("")?.phase() {
+            Phase::Created | Phase::Running if self.is_paused() => refuse("paused"),
             Phase::Created | Phase::Running => Ok(()),
-            Phase::Added | Phase::Stopped(_) => {
+            Phase::Stopped(_) => refuse("stopped"),
+            Phase::Added => {
                 Err(Error::failed_precondition(format!("container {} is not running", self.id)))
             }
         }

@@ -29,6 +29,7 @@ use super::events::Events;
 use super::process::{Phase, Process};
 use super::reaper::Reaper;
 use super::shim::answer;
+use super::stdio::Writer;
 use crate::container::Container;
 
 /// The running thing of one container, with its processes.
@@ -101,6 +102,11 @@ impl Task {
             "" => no_container(&self.id),
             _ => Error::not_found(format!("container {:?} has no exec {exec_id:?}", self.id)),
         })
+    }
+
+    /// Who writes what a process `id` writes, as logging programs are told.
+    fn writer<'a>(&'a self, id: &'a str) -> Writer<'a> {
+        Writer { namespace: self.events.namespace(), id }
     }
 
     /// The init's process id; 0 before there is one.

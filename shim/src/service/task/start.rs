@@ -64,11 +64,23 @@ impl Task {
         outcome
     }
 
+    /// An init that waits to be started can be joined too.
+    fn check_joinable(&self) -> Result<()> {
+        match self.process("")?.phase() {
+            Phase::Created | Phase::Running => Ok(()),
+            _ => Err(Error::failed_precondition(format!(
+                "container {} init process is not running",
+                self.id
+            ))),
+        }
+    }
+
     async fn run_exec(self: &Arc<Self>, process: &Arc<Process>, step: &Step<'_>) -> Result<()> {
-        self.check_running()?;
+        self.check_joinable()?;
         let spec =
             process.spec.as_ref().ok_or_else(|| Error::internal("an exec without a spec"))?;
-        let (io, ends) = process.streams.open(Owner::default())?;
+        let (io, ends) =
+            process.streams.open(Owner::default(), self.writer(&process.exec_id)).await?;
         let container = self.container.read().await;
         let container = container.as_ref().ok_or_else(|| no_container(&self.id))?;
         let _expecting = self.reaper.expect();

@@ -38,7 +38,7 @@ impl Task {
     }
 
     /// As the kernel says. A container that is just being changed is not paused.
-    fn is_paused(&self) -> bool {
+    pub(super) fn is_paused(&self) -> bool {
         let container = self.container.try_read();
         let cgroup = container.as_ref().ok().and_then(|container| container.as_ref());
         cgroup.is_some_and(|container| Cgroup::is_frozen(container.cgroup()).unwrap_or(false))
