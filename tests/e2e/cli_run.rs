@@ -327,3 +327,77 @@ fn cli_a_terminal_is_needed_for_one() {
     let run = engine.cli(&["run", "--rm", "-t", BUSYBOX, "tty"]).success();
     assert_eq!(run.stdout, "/dev/pts/0\r\n");
 }
+
+#[test]
+fn cli_an_init_reaps_hands_on_signals_and_ends_as_its_program() {
+    let Some(engine) = engine() else { return };
+    let run = |script: &str, code: i32| {
+        let args = ["run", "--rm", "--init", BUSYBOX, "sh", "-c", script];
+        engine.cli(&args).exited(code).stdout
+    };
+    assert_eq!(run("echo $$; exit 7", 7), "2\n");
+    run("kill -9 $$", 137);
+    run("kill -SEGV $$", 139);
+    // Orphans are waited for: none is left a zombie.
+    let orphans = "for i in 1 2 3; do (sleep 0 &); done; sleep 0.2; ps -o stat | grep -c Z";
+    assert_eq!(run(&format!("{orphans}; exit 0"), 0), "0\n");
+    // What it is, and that neither its memory nor descriptors of the host are in reach.
+    let look = "cat /proc/1/comm; tr '\\0' ' ' < /proc/1/cmdline; echo; ls /proc/1/fd; \
+                head -c 1 /proc/1/mem; cat /proc/1/environ; echo x > /proc/1/exe";
+    let args = ["run", "--rm", "--init", BUSYBOX, "sh", "-c", look];
+    let seen = engine.cli(&args);
+    assert_eq!(seen.stdout.trim(), "init\ninit", "{}", seen.stderr);
+    let args = ["run", "--init", "--rm", BUSYBOX, "no-such-command"];
+    engine.cli(&args).exited(127).complains("executable file not found in $PATH");
+}
+
+#[test]
+fn cli_signals_go_through_the_init() {
+    let Some(engine) = engine() else { return };
+    let script = "trap 'echo asked; exit 5' TERM; echo ready; while :; do sleep 0.1; done";
+    engine.cli(&["run", "-d", "--init", "--name", "one", BUSYBOX, "sh", "-c", script]).success();
+    wait_until("the program to be ready", || {
+        engine.cli(&["logs", "one"]).success().stdout.contains("ready")
+    });
+    engine.cli(&["stop", "one"]).success();
+    assert!(engine.cli(&["logs", "one"]).success().stdout.contains("asked"));
+    engine.cli(&["wait", "one"]).success();
+    let inspect = engine.cli(&["inspect", "one"]).success().stdout;
+    assert!(inspect.contains("\"ExitCode\": 5") && inspect.contains("\"Init\": true"), "{inspect}");
+}
+
+#[test]
+fn cli_an_init_leaves_the_terminal_to_its_program() {
+    let Some(engine) = engine() else { return };
+    let args = ["run", "--rm", "-t", "-i", "--init", BUSYBOX, "sh", "-c"];
+    let script = "trap 'echo interrupted; exit 3' INT; echo ready; while :; do sleep 0.1; done";
+    let command = engine.cli_command(&[&args[..], &[script]].concat());
+    let mut terminal = Terminal::start(command);
+    terminal.shows("ready");
+    terminal.types(b"\x03");
+    terminal.shows("interrupted");
+    assert_eq!(terminal.ends(), 3);
+}
+
+#[test]
+fn cli_logs_are_rotated_or_not_kept_as_asked() {
+    let Some(engine) = engine() else { return };
+    let options = ["--log-opt", "max-size=1k", "--log-opt", "max-file=2"];
+    let run = [&["run", "-d", "--name", "one"], &options[..], &[BUSYBOX, "seq", "1", "200"]];
+    let id = engine.cli(&run.concat()).success().line().to_owned();
+    engine.cli(&["wait", "one"]).success();
+    let directory = engine.root().join("containers").join(engine.namespace()).join(&id);
+    let log = |suffix: &str| directory.join(format!("{id}-json.log{suffix}"));
+    assert!(log("").exists() && log(".1").exists() && !log(".2").exists());
+    let logs = engine.cli(&["logs", "one"]).success().stdout;
+    assert!(logs.ends_with("\n200\n") && !logs.contains("\n2\n"), "{logs}");
+
+    let run = ["run", "--name", "two", "--log-driver", "none", BUSYBOX, "echo", "seen"];
+    assert_eq!(engine.cli(&run).success().stdout, "seen\n");
+    assert_ne!(engine.cli(&["logs", "two"]).complains("does not support reading").code, 0);
+    let run = ["run", "-d", "--log-driver", "none", BUSYBOX, "seq", "1", "100000"];
+    let id = engine.cli(&run).success().line().to_owned();
+    assert_eq!(engine.cli(&["wait", &id]).success().line(), "0");
+    engine.cli(&["run", "--log-driver", "syslog", BUSYBOX, "true"]).exited(125);
+    engine.cli(&["run", "--log-opt", "max-file=2", BUSYBOX, "true"]).exited(125);
+}

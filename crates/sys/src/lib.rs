@@ -6,6 +6,7 @@ pub mod capability;
 pub mod cgroup;
 pub mod clone;
 pub mod exec;
+pub mod init;
 pub mod interface;
 pub mod last_close;
 pub mod loopback;

@@ -110,12 +110,28 @@ fn host_config(options: &ContainerOptions, runtime: &str) -> Value {
         "AutoRemove": options.remove,
         "Binds": options.binds.iter().map(bind).collect::<Vec<_>>(),
         "NetworkMode": if options.network() == Network::Host { "host" } else { "none" },
+        "Init": options.init,
+        "LogConfig": log_config(options),
         "ReadonlyRootfs": options.read_only,
         "Memory": resources.memory,
         "NanoCpus": resources.nano_cpus,
         "PidsLimit": resources.pids,
         "Runtime": runtime,
     })
+}
+
+/// Options are text, as Docker has them.
+fn log_config(options: &ContainerOptions) -> Value {
+    let log = options.log.clone().unwrap_or_default();
+    let mut config = serde_json::Map::new();
+    if log.max_size > 0 {
+        config.insert("max-size".to_owned(), log.max_size.to_string().into());
+    }
+    if log.max_files > 0 {
+        config.insert("max-file".to_owned(), log.max_files.to_string().into());
+    }
+    let driver = if log.driver.is_empty() { "json-file" } else { &log.driver };
+    json!({ "Type": driver, "Config": config })
 }
 
 fn image(inspected: InspectImageResponse) -> Value {

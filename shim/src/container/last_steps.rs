@@ -72,7 +72,18 @@ impl LastSteps<'_> {
                 identity.complete()?;
             }
         }
-        self.program.become_program(&image.path, &image.environment)
+        if !self.program.under_init {
+            return self.program.become_program(&image.path, &image.environment);
+        }
+        let program = || match self.program.become_program(&image.path, &image.environment) {
+            Ok(never) => match never {},
+            Err(error) => {
+                // When the shim is gone, nobody is left to tell.
+                let _ = self.channel.report(&Report::Failed(error));
+                1
+            }
+        };
+        berth_sys::init::run(program).context(|| "be the program's init")
     }
 
     /// What installing the filter needs: without `no_new_privs` only an administrator may. With

@@ -4,7 +4,7 @@ use std::path::{Component, Path, PathBuf};
 
 use berth_sys::mount::Propagation;
 use berth_sys::namespace::Namespaces;
-use berth_types::spec::{self, Resources, Spec};
+use berth_types::spec::{self, INIT, Resources, Spec};
 use berth_types::{Error, Result};
 
 use super::CreateRequest;
@@ -90,7 +90,8 @@ impl Plan {
             sysctls: sysctl::check(&linux.sysctl, private)?,
             persona: persona(&linux)?,
             nodes: linux.memory_policy.as_ref().map(Nodes::check).transpose()?,
-            program: Program::check(process, request.preserved_fds)?,
+            program: Program::check(process, request.preserved_fds)?
+                .under_init(spec.annotations.contains_key(INIT)),
             filter: linux.seccomp.as_ref().map(Filter::check).transpose()?,
             cgroup: check_cgroup(cgroup_path(spec, &request.id))?,
             resources: linux.resources.unwrap_or_default(),

@@ -39,6 +39,8 @@ pub(super) struct Program {
     pub(super) oom_score_adj: Option<i32>,
     /// How many descriptors it keeps besides the standard three.
     preserved_fds: u32,
+    /// It runs as a child of the container's first process, which sees to it and to orphans.
+    pub(super) under_init: bool,
 }
 
 impl Program {
@@ -67,7 +69,13 @@ impl Program {
             console_size: process.console_size.clone(),
             oom_score_adj: process.oom_score_adj,
             preserved_fds,
+            under_init: false,
         })
+    }
+
+    /// The same, as a child of the container's first process if `under_init`.
+    pub(super) fn under_init(self, under_init: bool) -> Self {
+        Self { under_init, ..self }
     }
 
     /// The value of the variable `name` in the program's environment.

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use berth_proto::berth::v1::Exited;
+use berth_proto::berth::v1::{Exited, Log};
 use berth_proto::containerd::services::containers::v1::Container as Record;
 use berth_proto::containerd::types::Mount;
 use berth_tasks::{Attachment, Create, Task};
@@ -21,7 +21,8 @@ const NEVER_RAN: u32 = 128;
 pub(super) struct Launch {
     record: Record,
     rootfs: Vec<Mount>,
-    log: PathBuf,
+    /// Where output goes, in the shim's words.
+    output: String,
     tty: bool,
     /// Where input comes from, in the shim's words.
     stdin: &'static str,
@@ -36,11 +37,11 @@ impl Launch {
             true => "attach:keep",
         };
         let tty = options.is_some_and(|options| options.tty);
-        Self { record, rootfs, log, tty, stdin }
+        let log_options = options.and_then(|options| options.log.clone()).unwrap_or_default();
+        Self { record, rootfs, output: output(&log, &log_options), tty, stdin }
     }
 
     fn into_create(self, namespace: &str) -> Create {
-        let log = log_uri(&self.log);
         Create {
             namespace: namespace.to_owned(),
             id: self.record.id,
@@ -48,8 +49,8 @@ impl Launch {
             spec: self.record.spec.unwrap_or_default().value,
             rootfs: self.rootfs,
             stdin: self.stdin.to_owned(),
-            stderr: if self.tty { String::new() } else { log.clone() },
-            stdout: log,
+            stderr: if self.tty { String::new() } else { self.output.clone() },
+            stdout: self.output,
             terminal: self.tty,
             ..Create::default()
         }
@@ -135,10 +136,24 @@ pub(super) fn mounts(mounts: Vec<berth_snapshotter::Mount>) -> Vec<Mount> {
     mounts.into_iter().map(to_wire).collect()
 }
 
-/// A log file in the words of our shim.
-fn log_uri(path: &Path) -> String {
+/// Whether a container has no log.
+pub(super) fn is_unlogged(log: &Log) -> bool {
+    log.driver == "none"
+}
+
+/// Where output goes that is logged as `options` say, to `path` if at all.
+fn output(path: &Path, options: &Log) -> String {
+    if is_unlogged(options) {
+        return "attach:".to_owned();
+    }
     let path = path.to_string_lossy().replace('%', "%25").replace('?', "%3f");
-    format!("log+json-file://{path}")
+    match options.max_size {
+        0 => format!("log+json-file://{path}"),
+        size => {
+            let files = options.max_files.max(1);
+            format!("log+json-file://{path}?max-size={size}&max-file={files}")
+        }
+    }
 }
 
 #[cfg(test)]
@@ -147,6 +162,12 @@ mod tests {
 
     #[test]
     fn special_characters_of_a_log_path_are_encoded() {
-        assert_eq!(log_uri(Path::new("/a/b?%.log")), "log+json-file:///a/b%3f%25.log");
+        let path = Path::new("/a/b?%.log");
+        assert_eq!(output(path, &Log::default()), "log+json-file:///a/b%3f%25.log");
+        let rotated = Log { max_size: 1000, max_files: 3, ..Log::default() };
+        let uri = output(path, &rotated);
+        assert_eq!(uri, "log+json-file:///a/b%3f%25.log?max-size=1000&max-file=3");
+        let none = Log { driver: "none".to_owned(), ..Log::default() };
+        assert_eq!(output(path, &none), "attach:");
     }
 }

@@ -10,6 +10,7 @@ use prost_types::Timestamp;
 use tokio::sync::mpsc;
 
 use super::Containers;
+use super::launch::is_unlogged;
 use crate::files::Files;
 use crate::live::{Live, Run};
 
@@ -35,6 +36,12 @@ impl Containers {
                 "container {id} was made by another client of the API, which has its output"
             )));
         };
+        let log = row.options.as_ref().and_then(|options| options.log.as_ref());
+        if log.is_some_and(is_unlogged) {
+            return Err(Error::unimplemented(
+                "configured logging driver does not support reading: none keeps nothing",
+            ));
+        }
         let follow = request.follow && row.is_running();
         let query = Query {
             tail: request.tail,

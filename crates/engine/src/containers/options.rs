@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use berth_proto::berth::v1::{ContainerOptions, Network as WireNetwork, WindowSize};
+use berth_proto::berth::v1::{ContainerOptions, Log, Network as WireNetwork, WindowSize};
 use berth_types::image::ContainerConfig;
 use berth_types::spec::{Bind, Network, Options, Spec};
 use berth_types::{Error, Result, ResultExt};
@@ -26,6 +26,7 @@ pub(super) fn spec(
 ) -> Result<Spec> {
     let resources = options.resources.unwrap_or_default();
     check_cpus(resources.nano_cpus)?;
+    check_log(options.log.as_ref())?;
     let host = is_on_host_network(options);
     let hostname = match &*options.hostname {
         "" if host => nodename(),
@@ -46,6 +47,7 @@ pub(super) fn spec(
             hostname,
             tty: options.tty,
             console_size: options.tty.then(|| console_size(options.window_size)),
+            init: options.init,
             read_only: options.read_only,
             binds,
             network: if host { Network::Host } else { Network::None },
@@ -67,6 +69,16 @@ fn check_cpus(nano_cpus: i64) -> Result<()> {
         )));
     }
     Ok(())
+}
+
+/// Only what berth itself writes: what a program would be given is none of a user's of the daemon.
+fn check_log(log: Option<&Log>) -> Result<()> {
+    match log.map_or("", |log| log.driver.as_str()) {
+        "" | "json-file" | "none" => Ok(()),
+        other => Err(Error::invalid_argument(format!(
+            "no log driver named {other:?} was found: there are json-file and none"
+        ))),
+    }
 }
 
 pub(super) fn is_on_host_network(options: &ContainerOptions) -> bool {
@@ -147,6 +159,14 @@ mod tests {
         check_cpus(10_000_000).unwrap();
         let message = check_cpus(1_000_000_000_000_000).unwrap_err().to_string();
         assert!(message.contains("CPUs available"), "{message}");
+    }
+
+    #[test]
+    fn logs_are_written_by_nobody_else() {
+        let log = |driver: &str| Log { driver: driver.to_owned(), ..Log::default() };
+        check_log(None).unwrap();
+        check_log(Some(&log("none"))).unwrap();
+        assert!(check_log(Some(&log("binary:///bin/sh"))).is_err());
     }
 
     #[test]

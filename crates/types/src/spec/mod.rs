@@ -26,7 +26,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 pub use linux::{
     Device, IdMapping, IntelRdt, Linux, MemoryPolicy, Namespace, NetDevice, Personality, TimeOffset,
 };
-pub use options::{Bind, ExecOptions, Network, Options, stop_signal};
+pub use options::{Bind, ExecOptions, INIT, Network, Options, stop_signal};
 pub use process::{
     Capabilities, ConsoleSize, ExecCpuAffinity, IoPriority, Process, Rlimit, Scheduler, User,
 };

@@ -15,6 +15,10 @@ const LEAST_NANO_CPUS: i64 = 10_000_000;
 /// What a runtime needs to start a process at all.
 const LEAST_MEMORY: i64 = 6 << 20;
 
+/// The annotation of a container whose program runs under an init of the runtime's, which hands on
+/// signals and waits for orphans. Its value doesn't matter.
+pub const INIT: &str = "berth.io/init";
+
 /// The longest name that `sethostname(2)` takes, in bytes.
 const LONGEST_HOSTNAME: usize = 64;
 
@@ -42,6 +46,8 @@ pub struct Options {
     pub tty: bool,
     /// That terminal's first size: columns and rows.
     pub console_size: Option<(u16, u16)>,
+    /// The program runs under an init.
+    pub init: bool,
     /// A root file system that can't be written to.
     pub read_only: bool,
     /// Directories and files of the host.
@@ -115,6 +121,9 @@ impl Spec {
             terminal(process, options.tty, options.console_size);
         }
         spec.hostname = Some(hostname);
+        if options.init {
+            spec.annotations.insert(INIT.to_owned(), String::new());
+        }
         if let Some(root) = &mut spec.root {
             root.readonly = options.read_only;
         }
