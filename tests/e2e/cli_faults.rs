@@ -210,3 +210,105 @@ fn cli_what_an_image_says_cannot_drive_the_terminal() {
     }
     assert!(start.stderr.contains(r"\u{1b}[2J"), "{}", start.stderr);
 }
+
+#[test]
+fn cli_a_shim_that_is_killed_takes_its_execs_along() {
+    let Some(engine) = engine() else { return };
+    sleeper(&engine, "one");
+    for _ in 0..3 {
+        let mut execs: Vec<_> = (0..3)
+            .map(|_| silent(&mut engine.cli_command(&["exec", "one", "sleep", "1000"])))
+            .collect();
+        let processes = || engine.cli(&["exec", "one", "ps"]).success().stdout;
+        wait_until("the execs to start", || processes().matches("sleep 1000").count() == 4);
+        signal_shim(&engine, Signal::SIGKILL);
+        for exec in &mut execs {
+            assert_eq!(exec.wait().unwrap().code(), Some(137));
+        }
+        wait_until("the end to be seen", || rows(&engine).contains("Exited (137)"));
+        engine.cli(&["start", "one"]).success();
+    }
+}
+
+#[test]
+fn cli_a_shim_that_is_killed_while_it_starts_leaves_nothing() {
+    let Some(engine) = engine() else { return };
+    for round in 0..20 {
+        let args = ["run", "-d", BUSYBOX, "sleep", "1000"];
+        let mut run = silent(&mut engine.cli_command(&args));
+        let mut shims = Vec::new();
+        while shims.is_empty() && run.try_wait().unwrap().is_none() {
+            shims = leaks::shims(engine.namespace());
+        }
+        // Each time a little later.
+        std::thread::sleep(std::time::Duration::from_micros(500) * round);
+        for shim in shims {
+            // It may just have ended.
+            let _ = kill(Pid::from_raw(shim), Signal::SIGKILL);
+        }
+        run.wait().unwrap();
+        wait_until("the shim's end", || leaks::shims(engine.namespace()).is_empty());
+        wait_until("the end to be seen", || {
+            !engine.cli(&["ps", "-a"]).success().stdout.contains(" Up ")
+        });
+        for container in engine.cli(&["ps", "-a", "-q"]).success().stdout.lines() {
+            engine.cli(&["rm", "-f", container]).success();
+        }
+    }
+}
+
+#[test]
+fn cli_output_goes_on_without_the_daemon() {
+    let Some(mut engine) = engine() else { return };
+    let script = "sleep 0.3; seq 1 1000000";
+    engine.cli(&["run", "-d", "--name", "one", BUSYBOX, "sh", "-c", script]).success();
+    let pid = state(&engine, "one")["Pid"].to_string();
+    engine.stop_daemon(Signal::SIGKILL);
+    wait_until("the container's end", || {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"));
+        stat.map_or(true, |stat| stat.contains(") Z"))
+    });
+    engine.start_daemon();
+    assert_eq!(engine.cli(&["wait", "one"]).success().line(), "0");
+    let logs = engine.cli(&["logs", "one"]).success().stdout;
+    assert!(logs.lines().zip(1..).all(|(line, number)| line == number.to_string()));
+    assert_eq!(logs.lines().count(), 1_000_000);
+}
+
+/// What is done to a bundle while no daemon is there.
+type Damage = fn(&std::path::Path);
+
+#[test]
+fn cli_a_container_whose_bundle_was_damaged_is_not_lost() {
+    let Some(mut engine) = engine() else { return };
+    let state_directory = engine.address().parent().unwrap().to_owned();
+    let damages: [(Damage, bool); 4] = [
+        (|bundle| std::fs::write(bundle.join("address"), "unix:///nowhere").unwrap(), true),
+        (|bundle| std::fs::write(bundle.join("config.json"), "{").unwrap(), true),
+        (|bundle| std::fs::remove_dir_all(bundle).unwrap(), true),
+        // Nothing leads to the shim any more: all that can be done is to end it.
+        (
+            |bundle| {
+                let address = std::fs::read_to_string(bundle.join("address")).unwrap();
+                std::fs::remove_file(address.trim_start_matches("unix://")).unwrap();
+                std::fs::write(bundle.join("config.json"), "{").unwrap();
+            },
+            false,
+        ),
+    ];
+    for (damage, runs_on) in damages {
+        let id = engine.cli(&["run", "-d", BUSYBOX, "sleep", "1000"]).success().line().to_owned();
+        engine.stop_daemon(Signal::SIGKILL);
+        let bundle = state_directory.join("io.containerd.runtime.v2.task");
+        damage(&bundle.join(engine.namespace()).join(&id));
+        engine.start_daemon();
+        assert_eq!(engine.cli(&["ps", "-q"]).success().stdout.is_empty(), !runs_on);
+        if runs_on {
+            assert_eq!(engine.cli(&["exec", &id, "echo", "on"]).success().line(), "on");
+        }
+        engine.cli(&["rm", "-f", &id]).success();
+        wait_until("the shim's end", || leaks::shims(engine.namespace()).is_empty());
+        let left = leaks::find(engine.namespace(), [&state_directory, engine.root()]);
+        assert!(left.is_empty(), "{left:?}");
+    }
+}

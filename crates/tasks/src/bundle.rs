@@ -90,6 +90,19 @@ impl Bundle {
         Ok(path)
     }
 
+    /// Gives the bundle back to our own shim that listens on `socket`: what is needed of it to find
+    /// the shim is made anew.
+    pub(crate) fn restore(&self, socket: &Path) -> Result<()> {
+        let restore = || {
+            if let Some(parent) = self.path.parent() {
+                DirBuilder::new().recursive(true).mode(0o711).create(parent)?;
+            }
+            DirBuilder::new().recursive(true).mode(0o700).create(&self.path)?;
+            fs::write(self.address(), format!("unix://{}", socket.display()))
+        };
+        restore().context(|| format!("restore bundle {}", self.path.display()))
+    }
+
     /// The socket of our own shim of this bundle; `None` if none was ever started.
     pub(crate) fn socket(&self) -> Option<PathBuf> {
         let address = fs::read_to_string(self.address()).ok()?;

@@ -27,6 +27,7 @@ mod own_shim;
 mod recover;
 mod runtime;
 mod shim;
+mod stray;
 mod table;
 mod task;
 

@@ -1,14 +1,12 @@
 //! Finding the tasks that an earlier daemon left running.
 
-use std::collections::HashSet;
-use std::fs;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use berth_proto::containerd::task::v3::{ShutdownRequest, StateResponse};
 use berth_proto::containerd::v1::types::Status;
-use berth_types::{Error, Kind, Result, ResultExt, id};
+use berth_types::{Error, Kind, Result, id};
 use tokio::task::JoinSet;
 
 use crate::bundle::{self, Bundle};
@@ -17,7 +15,7 @@ use crate::exit::Exit;
 use crate::log::LogRelay;
 use crate::runtime::Runtime;
 use crate::shim::{self, Shim};
-use crate::{Task, Tasks};
+use crate::{Task, Tasks, stray};
 
 impl Tasks {
     /// Takes over every bundle on disk, all at once: reconnects to the shims that live, announces
@@ -29,19 +27,18 @@ impl Tasks {
     /// # Errors
     /// When the bundles can't be listed.
     pub async fn recover(&self) -> Result<()> {
+        self.adopt_strays().await?;
         let mut recoveries = JoinSet::new();
-        let mut sockets = HashSet::new();
         for bundle in bundle::all(&self.config)? {
             if id::validate("", &bundle.namespace).is_err() || id::validate("", &bundle.id).is_err()
             {
                 continue;
             }
-            sockets.extend(bundle.socket());
             let tasks = self.clone();
             recoveries.spawn(async move { report(&bundle, tasks.take_over(&bundle).await) });
         }
         while recoveries.join_next().await.is_some() {}
-        self.remove_stray_sockets(&sockets)
+        Ok(())
     }
 
     async fn take_over(&self, bundle: &Bundle) -> Result<()> {
@@ -85,22 +82,12 @@ impl Tasks {
         let Bundle { namespace, id, .. } = bundle;
         tracing::warn!(%namespace, %id, "the shim is gone; its container is cleaned up");
         let exit = self.clean_up(bundle, runtime).await;
+        if *runtime == Runtime::Own {
+            stray::kill_shim_of(&bundle.path);
+        }
         self.publish_exit(bundle, 0, exit);
         self.publish_delete(bundle, 0, exit);
         bundle.remove()
-    }
-
-    /// Removes the sockets that no bundle belongs to.
-    fn remove_stray_sockets(&self, known: &HashSet<PathBuf>) -> Result<()> {
-        let directory = self.config.sockets();
-        let what = || format!("clean {}", directory.display());
-        for entry in fs::read_dir(&directory).context(what)? {
-            let path = entry.context(what)?.path();
-            if !known.contains(&path) {
-                fs::remove_file(&path).context(what)?;
-            }
-        }
-        Ok(())
     }
 }
 

@@ -27,6 +27,7 @@ const fn step(method: &'static str, seconds: u64) -> Step {
 // Questions and signals are answered from memory. What runs hooks or mounts gets longer, a
 // checkpoint as long as writing the memory of the container may take.
 pub(crate) const STATE: Step = step("State", 5);
+pub(crate) const CONNECTED: Step = step("Connect", 5);
 pub(crate) const PIDS: Step = step("Pids", 5);
 pub(crate) const STATS: Step = step("Stats", 5);
 pub(crate) const KILL: Step = step("Kill", 10);

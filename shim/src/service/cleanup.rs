@@ -1,7 +1,6 @@
 //! `delete`: ends and removes what a dead shim left of its container.
 
 use std::fs;
-use std::io;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
@@ -29,10 +28,14 @@ const PAUSE: Duration = Duration::from_millis(10);
 /// FailedPrecondition when a process can't be killed. What could be removed is removed.
 pub(super) fn cleanup(flags: &Flags) -> Result<()> {
     let bundle = bundle(flags)?;
-    let removed = match read_spec(&bundle)? {
-        Some(spec) => end(&container::cgroup_path(&spec, &flags.id)),
-        // Without a spec there never was a container.
-        None => Ok(()),
+    let removed = match read_spec(&bundle) {
+        Ok(spec) => end(&container::cgroup_path(&spec, &flags.id)),
+        Err(error) => {
+            tracing::warn!("the container is looked for where it usually is: {error}");
+            let usual =
+                [format!("/{}/{}", flags.namespace, flags.id), format!("/berth/{}", flags.id)];
+            usual.iter().try_for_each(|path| end(Path::new(path)))
+        }
     };
     if let Ok(address) = fs::read_to_string(bundle.join("address")) {
         remove_socket(Path::new(address.trim_start_matches("unix://")));
@@ -50,14 +53,11 @@ fn remove_socket(path: &Path) {
     }
 }
 
-fn read_spec(bundle: &Path) -> Result<Option<Spec>> {
+/// What says where the control group is; a spec that is damaged doesn't.
+fn read_spec(bundle: &Path) -> Result<Spec> {
     let path = bundle.join("config.json");
-    let text = match fs::read(&path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        text => text.context(|| format!("read {}", path.display()))?,
-    };
+    let text = fs::read(&path).context(|| format!("read {}", path.display()))?;
     serde_json::from_slice(&text)
-        .map(Some)
         .map_err(|error| Error::invalid_argument(format!("{}: {error}", path.display())))
 }
 
