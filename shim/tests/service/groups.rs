@@ -178,6 +178,8 @@ async fn a_sandbox_keeps_its_shim_from_create_to_shutdown() {
     // Its containers come and go.
     let other = format!("{}-b", rig.id);
     run_beside(&rig, &other, "exit 3").await.unwrap();
+    let request = api::WaitRequest { id: other.clone(), ..Default::default() };
+    rig.call::<_, api::WaitResponse>("Wait", &request).await.unwrap();
     assert_eq!(kill_and_delete(&rig, &other).await.exit_status, 3);
     shut_down(&rig).await;
     simple::<sandbox::PingResponse>(&rig, "PingSandbox").await.unwrap();
