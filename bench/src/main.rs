@@ -16,6 +16,7 @@ mod limit;
 mod machine;
 mod peer;
 mod pull;
+mod runtime;
 mod samples;
 mod start;
 mod table;
@@ -72,11 +73,12 @@ struct Bench {
 type Measure = (&'static str, fn(&Bench, &mut [Peer], &mut Table) -> Result<()>);
 
 /// Memory first: a daemon keeps some of what a busy hour took.
-const MEASURES: [Measure; 7] = [
+const MEASURES: [Measure; 8] = [
     ("memory", crowd::measure_memory),
     ("start", start::measure),
     ("task", task::measure),
     ("exec", exec::measure),
+    ("runtime", runtime::measure),
     ("churn", churn::measure),
     ("pull", pull::measure),
     ("many", crowd::measure_many),
