@@ -48,6 +48,8 @@ pub(crate) enum ConfigCommand {
     Default,
     /// Prints the configuration in force: built-in, then file, then flags.
     Dump,
+    /// Prints the same in the newest layout, to be the file from now on.
+    Migrate,
 }
 
 impl Args {

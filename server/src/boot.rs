@@ -14,19 +14,20 @@ use berth_engine::{Engine, Parts, companion};
 use berth_events::Exchange;
 use berth_metadata::Metadata;
 use berth_pull::{Puller, Reclaim};
-use berth_snapshotter::Overlay;
+use berth_snapshotter::{Overlay, Remote, Snapshotter};
 use berth_store::Store;
 use berth_sys::cgroup::Cgroup;
 use berth_tasks::{Tasks, find_own_shim};
 use berth_types::{Error, Result, ResultExt};
 
-use crate::api::{self, Backend};
+use crate::api::{self, Backend, Streams};
 use crate::collect::Collector;
-use crate::config::{Config, Grpc};
+use crate::config::{Config, Grpc, ProxyKind};
 use crate::embedded;
 use crate::listen::listen_on;
 use crate::operations::Operations;
 use crate::registries;
+use crate::restart;
 use crate::root::DirectoryLock;
 use crate::shutdown::StopSignals;
 
@@ -35,6 +36,10 @@ const SHIM: &str = "containerd-shim-berth-v1";
 
 /// How long a stop waits for operations under way.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How long after the start clients who come back are told of exits that they have missed. gRPC's
+/// own pauses between attempts to connect reach 3 s with containerd's client.
+const COME_BACK: Duration = Duration::from_secs(10);
 
 /// Starts everything, in order, and serves until a signal asks to stop. Containers run on
 /// afterwards: the next daemon on the same directories finds them.
@@ -48,8 +53,8 @@ pub(crate) async fn serve(config: Config) -> Result<()> {
     let _root = DirectoryLock::of_root(&config.root)?;
     let _state = DirectoryLock::of_state(&config.state)?;
     let store = Store::open(&config.root.join("berth.db"))?;
-    let metadata = open_metadata(&config.root, store.clone()).await?;
-    let events = Exchange::new();
+    let metadata = open_metadata(&config, store.clone()).await?;
+    let events = Exchange::keeping_exits();
     let collector = Collector::new(metadata.clone(), events.clone());
     let reclaim = reclaim(collector.clone());
     let puller = Puller::new(metadata.clone(), registries, reclaim.clone());
@@ -78,20 +83,23 @@ pub(crate) async fn serve(config: Config) -> Result<()> {
     tasks.recover().await?;
     engine.recover().await?;
     background.spawn(engine.clone().run());
+    background.spawn(restart::Monitor::new(metadata.clone(), tasks.clone()).run());
     let backend = Backend {
         metadata,
         puller: puller.clone(),
         tasks,
         engine,
-        events,
+        events: events.clone(),
         operations: operations.clone(),
         collector,
+        streams: Streams::default(),
     };
 
     let routes = api::routes(&config, &backend)?;
     let grpc = &config.grpc;
     let listener = listen_on(&grpc.address, grpc.uid, grpc.gid)?;
     background.spawn(serve_clients(listener, routes, config.grpc.clone()));
+    background.spawn(forget_exits(events));
     notify(NotifyState::Ready);
     tracing::info!(address = %grpc.address.display(), root = %config.root.display(), "ready");
 
@@ -125,10 +133,22 @@ fn join_cgroup(path: &str) -> Result<()> {
 }
 
 /// Opens content, snapshots and the records about them.
-async fn open_metadata(root: &Path, store: Store) -> Result<Metadata> {
+async fn open_metadata(config: &Config, store: Store) -> Result<Metadata> {
+    let root = &config.root;
     let content = ContentStore::open(root)?;
     let overlay = Overlay::open(&root.join("snapshots/overlayfs"), store.clone())?;
-    Metadata::open(store, content, vec![Arc::new(overlay)], Some(companion())).await
+    let mut snapshotters: Vec<Arc<dyn Snapshotter>> = vec![Arc::new(overlay)];
+    for (name, proxy) in &config.proxy_plugins {
+        if snapshotters.iter().any(|known| known.name() == name) {
+            return Err(Error::invalid_argument(format!(
+                "snapshotter {name} is built in: give the proxy plugin another name"
+            )));
+        }
+        match proxy.kind {
+            ProxyKind::Snapshot => snapshotters.push(Arc::new(Remote::new(name, &proxy.address))),
+        }
+    }
+    Metadata::open(store, content, snapshotters, Some(companion())).await
 }
 
 /// What gives back the space of garbage: of a removed image, or of a pull that failed.
@@ -172,6 +192,12 @@ async fn serve_clients(listener: UnixListener, routes: Routes, grpc: Grpc) {
     if let Err(error) = api::serve(listener, routes, &grpc).await {
         tracing::error!(%error, "clients are no longer served: start berthd again");
     }
+}
+
+/// Gives clients who listened to the daemon before this one the time to come back.
+async fn forget_exits(events: Exchange) {
+    tokio::time::sleep(COME_BACK).await;
+    events.forget_exits();
 }
 
 /// Sends one message to the service manager. Without one this does nothing.

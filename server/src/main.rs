@@ -12,6 +12,7 @@ mod embedded;
 mod listen;
 mod operations;
 mod registries;
+mod restart;
 mod root;
 mod shutdown;
 
@@ -50,9 +51,16 @@ fn run(args: Args) -> anyhow::Result<()> {
         return Ok(());
     }
     let (config, unknown) = args.load()?;
-    if let Some(Command::Config { command: ConfigCommand::Dump }) = args.command {
-        print!("{}", config.to_toml()?);
-        return Ok(());
+    match args.command {
+        Some(Command::Config { command: ConfigCommand::Migrate }) => {
+            print!("{}", config.migrated().to_toml()?);
+            return Ok(());
+        }
+        Some(Command::Config { .. }) => {
+            print!("{}", config.to_toml()?);
+            return Ok(());
+        }
+        None => {}
     }
     start_log(&config)?;
     for key in unknown {

@@ -35,11 +35,17 @@
 #[cfg(feature = "conformance")]
 pub mod conformance;
 mod contract;
+mod filter;
 mod overlay;
 mod records;
+mod remote;
+mod service;
 mod usage;
+pub mod wire;
 
 pub use contract::{
     CommitOptions, Info, Kind, Mount, PrepareOptions, Relabel, Snapshotter, Usage, VOLATILE,
 };
 pub use overlay::Overlay;
+pub use remote::Remote;
+pub use service::Service;

@@ -71,7 +71,8 @@ impl Board {
 fn to_wire(layer: berth_pull::LayerProgress) -> LayerProgress {
     let phase = match layer.phase {
         Phase::Waiting => WirePhase::Waiting,
-        Phase::Downloading => WirePhase::Downloading,
+        // A pull sends nothing.
+        Phase::Downloading | Phase::Uploading => WirePhase::Downloading,
         Phase::Extracting => WirePhase::Extracting,
         Phase::Done => WirePhase::Done,
         Phase::Exists => WirePhase::Exists,

@@ -12,10 +12,20 @@ use crate::queue::Queue;
 use crate::view::View;
 use crate::{Envelope, topic};
 
+/// The topic of processes' ends, which some subscribers can't do without.
+const EXIT: &str = "/tasks/exit";
+
 /// The exchange of one daemon. Clones are the same exchange.
 #[derive(Clone, Default)]
 pub struct Exchange {
-    subscribers: Arc<Mutex<Vec<Subscriber>>>,
+    state: Arc<Mutex<State>>,
+}
+
+#[derive(Default)]
+struct State {
+    subscribers: Vec<Subscriber>,
+    /// Exits for subscribers to come; `None` when they are no longer kept.
+    exits: Option<Vec<(Arc<Envelope>, usize)>>,
 }
 
 struct Subscriber {
@@ -27,6 +37,20 @@ impl Exchange {
     /// An exchange without subscribers.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// An exchange of a daemon that has just started, whose subscribers of before are on their way
+    /// back: until [`forget_exits`](Self::forget_exits), exits are also given to whoever
+    /// subscribes later.
+    pub fn keeping_exits() -> Self {
+        let exchange = Self::default();
+        exchange.lock().exits = Some(Vec::new());
+        exchange
+    }
+
+    /// Keeps exits no longer: whoever subscribes from now on has not missed any.
+    pub fn forget_exits(&self) {
+        self.lock().exits = None;
     }
 
     /// Publishes `event`, as of now. Its type is named as containerd names it: the full protobuf
@@ -73,10 +97,14 @@ impl Exchange {
         let size = envelope.encoded_len();
         let envelope = Arc::new(envelope);
         // One lock over the whole round: all subscribers see the events in the same order.
-        for subscriber in self.lock().iter() {
-            if subscriber.filter.matches(&View(&envelope)) {
-                subscriber.queue.push(&envelope, size);
-            }
+        let mut state = self.lock();
+        for subscriber in &state.subscribers {
+            subscriber.offer(&envelope, size);
+        }
+        if let Some(exits) = &mut state.exits
+            && envelope.topic == EXIT
+        {
+            exits.push((envelope, size));
         }
         Ok(())
     }
@@ -89,13 +117,27 @@ impl Exchange {
     pub fn subscribe(&self, filters: &[String]) -> Result<Subscription> {
         let filter = Filter::parse(filters)?;
         let queue = Arc::new(Queue::default());
-        self.lock().push(Subscriber { filter, queue: Arc::clone(&queue) });
+        let subscriber = Subscriber { filter, queue: Arc::clone(&queue) };
+        let mut state = self.lock();
+        for (exit, size) in state.exits.iter().flatten() {
+            subscriber.offer(exit, *size);
+        }
+        state.subscribers.push(subscriber);
         Ok(Subscription { exchange: self.clone(), queue })
     }
 
-    fn lock(&self) -> MutexGuard<'_, Vec<Subscriber>> {
-        // No code panics while it holds the lock, and the list is consistent at every step.
-        self.subscribers.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // No code panics while it holds the lock, and the state is consistent at every step.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Subscriber {
+    /// Queues an event that passes the filter.
+    fn offer(&self, envelope: &Arc<Envelope>, size: usize) {
+        if self.filter.matches(&View(envelope)) {
+            self.queue.push(envelope, size);
+        }
     }
 }
 
@@ -117,7 +159,7 @@ impl Subscription {
 
 impl Drop for Subscription {
     fn drop(&mut self) {
-        self.exchange.lock().retain(|other| !Arc::ptr_eq(&other.queue, &self.queue));
+        self.exchange.lock().subscribers.retain(|other| !Arc::ptr_eq(&other.queue, &self.queue));
     }
 }
 
@@ -184,9 +226,30 @@ mod tests {
         let exchange = Exchange::new();
         let kept = exchange.subscribe(&[]).unwrap();
         drop(exchange.subscribe(&[]).unwrap());
-        assert_eq!(exchange.lock().len(), 1);
+        assert_eq!(exchange.lock().subscribers.len(), 1);
         drop(kept);
-        assert_eq!(exchange.lock().len(), 0);
+        assert_eq!(exchange.lock().subscribers.len(), 0);
+    }
+
+    #[tokio::test]
+    async fn exits_wait_for_subscribers_that_come_back() {
+        let exchange = Exchange::keeping_exits();
+        exchange.publish("default", "/tasks/start", &start(1)).unwrap();
+        exchange.publish("default", EXIT, &start(2)).unwrap();
+        let mut back = exchange.subscribe(&["namespace==default".to_owned()]).unwrap();
+        let mut other = exchange.subscribe(&["namespace==other".to_owned()]).unwrap();
+        exchange.publish("default", EXIT, &start(3)).unwrap();
+        exchange.publish("other", EXIT, &start(4)).unwrap();
+        let pid = async |subscription: &mut Subscription| {
+            let envelope = subscription.next().await.unwrap();
+            TaskStart::decode(&*envelope.event.as_ref().unwrap().value).unwrap().pid
+        };
+        assert_eq!((pid(&mut back).await, pid(&mut back).await), (2, 3));
+        assert_eq!(pid(&mut other).await, 4);
+        exchange.forget_exits();
+        let mut late = exchange.subscribe(&[]).unwrap();
+        exchange.publish("default", EXIT, &start(5)).unwrap();
+        assert_eq!(pid(&mut late).await, 5);
     }
 
     #[test]

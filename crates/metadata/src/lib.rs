@@ -1,7 +1,7 @@
 //! Per-namespace records, the namespaces' views of content and snapshots, and garbage collection.
 //!
 //! A [`Scope`] is who asks: a namespace, perhaps with a lease. Its handles ([`Images`],
-//! [`Containers`], [`Content`], [`Snapshots`], [`Leases`]) do what containerd's services of the
+//! [`Containers`], [`Content`], [`Snapshots`], [`Leases`], [`Sandboxes`]) do what containerd's services of the
 //! same names do, with the same kinds of errors, and return the records that changed, from which
 //! callers publish events. Records are the messages of the wire, so that nothing is lost between
 //! a client and the disk.
@@ -24,6 +24,7 @@ mod leases;
 mod namespaces;
 mod records;
 mod rows;
+mod sandboxes;
 pub mod schema;
 mod scope;
 mod snapshots;
@@ -44,6 +45,7 @@ pub use gc::{Collected, CollectedSnapshot};
 pub use images::Images;
 pub use leases::{Leases, Resource};
 pub use namespaces::Namespaces;
+pub use sandboxes::Sandboxes;
 pub use scope::Scope;
 pub use snapshots::Snapshots;
 

@@ -6,7 +6,7 @@ use berth_store::{DbResultExt, Durability};
 use berth_types::{Error, Result, id};
 use prost::Message;
 
-use crate::rows::{CONTAINERS, CONTENT, IMAGES, INGESTS, LEASES};
+use crate::rows::{CONTAINERS, CONTENT, IMAGES, INGESTS, LEASES, SANDBOXES};
 use crate::schema::NAMESPACES;
 use crate::{Metadata, labels, leases};
 
@@ -81,7 +81,8 @@ impl Namespaces<'_> {
     /// Deletes a namespace that is empty, with its leases and ingests.
     ///
     /// # Errors
-    /// `NotFound`; `FailedPrecondition` when it has images, blobs, containers or snapshots.
+    /// `NotFound`; `FailedPrecondition` when it has images, blobs, containers, sandboxes or
+    /// snapshots.
     pub async fn delete(&self, name: &str) -> Result<()> {
         let mut contents = Vec::new();
         for (snapshotter, backend) in self.0.snapshotters.iter() {
@@ -135,6 +136,9 @@ fn records(transaction: &WriteTransaction, name: &str) -> Result<Vec<String>> {
     }
     if !CONTAINERS.list(transaction, name, |_| true)?.is_empty() {
         found.push("containers".to_owned());
+    }
+    if !SANDBOXES.list(transaction, name, |_| true)?.is_empty() {
+        found.push("sandboxes".to_owned());
     }
     Ok(found)
 }

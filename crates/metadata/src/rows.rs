@@ -4,6 +4,7 @@ use berth_proto::containerd::services::containers::v1::Container;
 use berth_proto::containerd::services::content::v1::Info;
 use berth_proto::containerd::services::images::v1::Image;
 use berth_proto::containerd::services::leases::v1::Lease;
+use berth_proto::containerd::types::Sandbox;
 use prost_types::Timestamp;
 
 use crate::records::Records;
@@ -14,6 +15,7 @@ pub(crate) const CONTAINERS: Records<Container> = Records::new(schema::CONTAINER
 pub(crate) const CONTENT: Records<Info> = Records::new(schema::CONTENT, "content");
 pub(crate) const INGESTS: Records<IngestRow> = Records::new(schema::INGESTS, "ingest");
 pub(crate) const LEASES: Records<Lease> = Records::new(schema::LEASES, "lease");
+pub(crate) const SANDBOXES: Records<Sandbox> = Records::new(schema::SANDBOXES, "sandbox");
 
 /// An ingest of a namespace.
 #[derive(Clone, PartialEq, prost::Message)]

@@ -20,6 +20,7 @@ berth.db
 ├── ingests            namespace, ref → IngestRow         its name in the content store
 ├── leases             namespace, id → services.leases.v1.Lease
 ├── lease_resources    namespace, lease, type, id → ()    what a lease keeps
+├── sandboxes          namespace, id → types.Sandbox
 ├── sequence           text → number                      the last number given out
 │                      of crate snapshotter, for each NAME:
 ├── snapshots/overlayfs            namespace/key → record (JSON)
@@ -38,6 +39,7 @@ pub(crate) const CONTAINERS: Rows = TableDefinition::new("containers");
 pub(crate) const CONTENT: Rows = TableDefinition::new("content");
 pub(crate) const INGESTS: Rows = TableDefinition::new("ingests");
 pub(crate) const LEASES: Rows = TableDefinition::new("leases");
+pub(crate) const SANDBOXES: Rows = TableDefinition::new("sandboxes");
 pub(crate) const LEASE_RESOURCES: TableDefinition<(&str, &str, &str, &str), ()> =
     TableDefinition::new("lease_resources");
 pub(crate) const SEQUENCE: TableDefinition<&str, u64> = TableDefinition::new("sequence");
@@ -50,7 +52,7 @@ pub(crate) async fn create(store: &Store) -> Result<()> {
 
 fn create_in(transaction: &WriteTransaction) -> Result<()> {
     transaction.open_table(NAMESPACES).db()?;
-    for rows in [IMAGES, CONTAINERS, CONTENT, INGESTS, LEASES] {
+    for rows in [IMAGES, CONTAINERS, CONTENT, INGESTS, LEASES, SANDBOXES] {
         transaction.open_table(rows).db()?;
     }
     transaction.open_table(LEASE_RESOURCES).db()?;

@@ -4,7 +4,7 @@ use berth_store::Durability;
 use berth_store::redb::{ReadTransaction, WriteTransaction};
 use berth_types::{Error, Result, id};
 
-use crate::{Containers, Content, Images, Leases, Metadata, Snapshots};
+use crate::{Containers, Content, Images, Leases, Metadata, Sandboxes, Snapshots};
 
 /// A namespace as one caller sees it. Clones are cheap.
 #[derive(Clone)]
@@ -74,6 +74,11 @@ impl Scope {
     /// Its leases.
     pub fn leases(&self) -> Leases<'_> {
         Leases(self)
+    }
+
+    /// Its sandboxes.
+    pub fn sandboxes(&self) -> Sandboxes<'_> {
+        Sandboxes(self)
     }
 
     /// Its snapshots of one snapshotter.

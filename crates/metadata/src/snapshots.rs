@@ -4,8 +4,8 @@ use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use berth_snapshotter::{CommitOptions, Info, Kind, Mount, PrepareOptions, Snapshotter, Usage};
-use berth_types::filter::{Fields, Filter};
+use berth_snapshotter::{CommitOptions, Info, Mount, PrepareOptions, Snapshotter, Usage};
+use berth_types::filter::Filter;
 use berth_types::labels::{self as names, Labels};
 use berth_types::{Error, Result};
 use tokio::sync::Notify;
@@ -29,7 +29,7 @@ impl Snapshots<'_> {
     /// # Errors
     /// `NotFound`.
     pub async fn stat(&self, key: &str) -> Result<Info> {
-        Ok(self.local(self.backend.stat(&self.global(key)?).await?))
+        Ok(self.local(self.told(self.backend.stat(&self.global(key)?).await)?))
     }
 
     /// Lets the scope's lease keep a snapshot that is there, and returns its record. Unlike after
@@ -57,7 +57,8 @@ impl Snapshots<'_> {
                 *to = map.into_iter().collect();
             }
         };
-        Ok(self.local(self.backend.update(&self.global(key)?, Box::new(change)).await?))
+        let updated = self.backend.update(&self.global(key)?, Box::new(change)).await;
+        Ok(self.local(self.told(updated)?))
     }
 
     /// What a snapshot takes on disk, its parents not counted.
@@ -65,7 +66,7 @@ impl Snapshots<'_> {
     /// # Errors
     /// `NotFound`.
     pub async fn usage(&self, key: &str) -> Result<Usage> {
-        self.backend.usage(&self.global(key)?).await
+        self.told(self.backend.usage(&self.global(key)?).await)
     }
 
     /// The mounts of an active snapshot or view.
@@ -73,7 +74,7 @@ impl Snapshots<'_> {
     /// # Errors
     /// `NotFound`; `FailedPrecondition` for a committed one.
     pub async fn mounts(&self, key: &str) -> Result<Vec<Mount>> {
-        self.backend.mounts(&self.global(key)?).await
+        self.told(self.backend.mounts(&self.global(key)?).await)
     }
 
     /// Makes an active snapshot on `parent`, or on nothing when that is empty.
@@ -83,7 +84,7 @@ impl Snapshots<'_> {
     /// parent or the lease; `InvalidArgument` when the parent is not committed.
     pub async fn prepare(&self, key: &str, parent: &str, with: Labels) -> Result<Vec<Mount>> {
         let (key, parent, options) = self.ready(key, parent, with).await?;
-        self.backend.prepare(&key, &parent, options).await
+        self.told(self.backend.prepare(&key, &parent, options).await)
     }
 
     /// Makes a view of `parent`.
@@ -92,7 +93,7 @@ impl Snapshots<'_> {
     /// As for [`prepare`](Self::prepare).
     pub async fn view(&self, key: &str, parent: &str, with: Labels) -> Result<Vec<Mount>> {
         let (key, parent, options) = self.ready(key, parent, with).await?;
-        self.backend.view(&key, &parent, options).await
+        self.told(self.backend.view(&key, &parent, options).await)
     }
 
     /// Makes an active snapshot immutable under the new key `name`. A parent in `options` is a
@@ -108,7 +109,8 @@ impl Snapshots<'_> {
             Some(parent) if !parent.is_empty() => Some(self.global(&parent)?),
             _ => None,
         };
-        self.backend.commit(&self.global(name)?, &self.global(key)?, options).await?;
+        let (to, from) = (self.global(name)?, self.global(key)?);
+        self.told(self.backend.commit(&to, &from, options).await)?;
         self.release(key).await
     }
 
@@ -117,7 +119,7 @@ impl Snapshots<'_> {
     /// # Errors
     /// `NotFound`; `FailedPrecondition` while it has children.
     pub async fn remove(&self, key: &str) -> Result<()> {
-        self.backend.remove(&self.global(key)?).await?;
+        self.told(self.backend.remove(&self.global(key)?).await)?;
         self.release(key).await
     }
 
@@ -129,7 +131,7 @@ impl Snapshots<'_> {
         let filter = Filter::parse(filters)?;
         let all = self.backend.list(&format!("{}/", self.scope.namespace())).await?;
         let ours = all.into_iter().map(|info| self.local(info));
-        Ok(ours.filter(|info| filter.matches(&View(info))).collect())
+        Ok(ours.filter(|info| filter.matches(info)).collect())
     }
 
     /// Gives back space that removed snapshots still hold.
@@ -225,6 +227,12 @@ impl Snapshots<'_> {
         Ok(self.prefixed(key))
     }
 
+    /// An outcome whose error names the namespace's keys.
+    fn told<T>(&self, outcome: Result<T>) -> Result<T> {
+        let prefix = format!("\"{}/", self.scope.namespace());
+        outcome.map_err(|error| error.renaming(&prefix, "\""))
+    }
+
     /// A record with the namespace's keys.
     fn local(&self, mut info: Info) -> Info {
         for key in [&mut info.key, &mut info.parent] {
@@ -277,23 +285,4 @@ impl Condemned {
 
 fn validate(labels: &Labels) -> Result<()> {
     labels.iter().try_for_each(|(key, value)| names::validate(key, value))
-}
-
-/// A snapshot as filters see it.
-struct View<'a>(&'a Info);
-
-impl Fields for View<'_> {
-    fn field(&self, path: &[String]) -> Option<&str> {
-        match path.first()?.as_str() {
-            "kind" => Some(match self.0.kind {
-                Kind::View => "view",
-                Kind::Active => "active",
-                Kind::Committed => "committed",
-            }),
-            "name" => Some(&self.0.key),
-            "parent" => Some(&self.0.parent),
-            "labels" => self.0.labels.get(&path[1..].join(".")).map(String::as_str),
-            _ => None,
-        }
-    }
 }

@@ -9,6 +9,7 @@ use berth_proto::containerd::services::containers::v1::Container;
 use berth_proto::containerd::services::containers::v1::container::Runtime;
 use berth_proto::containerd::services::leases::v1::Lease;
 use berth_proto::containerd::services::namespaces::v1::Namespace;
+use berth_proto::containerd::types::{Sandbox, sandbox};
 use berth_store::Durability;
 use berth_types::{Digest, Error, Kind};
 use fixture::{Fixture, image, kind, labels};
@@ -58,6 +59,52 @@ async fn namespaces_are_made_by_use_and_deleted_when_empty() {
     namespaces.delete("used").await.unwrap();
     assert_eq!(kind(namespaces.delete("used").await), Some(Kind::NotFound));
     assert!(scope.leases().list(&[]).unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn sandboxes_are_created_updated_by_field_listed_and_deleted() {
+    let fixture = Fixture::new().await;
+    let scope = fixture.scope("n");
+    let runtime = |name: &str| Some(sandbox::Runtime { name: name.into(), options: None });
+    let of = |id: &str, entries: &[(&str, &str)]| Sandbox {
+        sandbox_id: id.into(),
+        labels: labels(entries),
+        runtime: runtime("r"),
+        sandboxer: "shim".into(),
+        ..Default::default()
+    };
+    let sandboxes = scope.sandboxes();
+    let made = sandboxes.create(of("a", &[("k", "1"), ("e", "")])).await.unwrap();
+    assert!(made.created_at.is_some() && made.created_at == made.updated_at);
+    assert_eq!(made.labels, labels(&[("k", "1")]));
+    assert_eq!(kind(sandboxes.create(of("a", &[])).await), Some(Kind::AlreadyExists));
+    assert_eq!(kind(sandboxes.create(of("a/b", &[])).await), Some(Kind::InvalidArgument));
+    sandboxes.create(of("b", &[])).await.unwrap();
+    assert_eq!(
+        kind(fixture.metadata.namespaces().delete("n").await),
+        Some(Kind::FailedPrecondition)
+    );
+
+    let changed = sandboxes.update(of("a", &[("l", "2")]), paths(&["labels.l"])).await.unwrap();
+    assert_eq!(changed.labels, labels(&[("k", "1"), ("l", "2")]));
+    let other = Sandbox { runtime: runtime("other"), ..of("a", &[]) };
+    let refused = sandboxes.update(other.clone(), paths(&[])).await;
+    assert_eq!(kind(refused), Some(Kind::InvalidArgument));
+    sandboxes.update(other, paths(&["runtime"])).await.unwrap();
+    let refused = sandboxes.update(of("a", &[]), paths(&["sandboxer"])).await;
+    assert_eq!(kind(refused), Some(Kind::InvalidArgument));
+    assert_eq!(kind(sandboxes.update(of("c", &[]), paths(&[])).await), Some(Kind::NotFound));
+
+    let ids = |filter: &str| {
+        let found = sandboxes.list(&[filter.to_owned()]).unwrap();
+        found.into_iter().map(|sandbox| sandbox.sandbox_id).collect::<Vec<_>>()
+    };
+    assert_eq!(ids("runtime.name==other"), ["a"]);
+    assert_eq!(ids("labels.k==1,sandboxer==shim"), ["a"]);
+    assert_eq!(ids("id==b"), ["b"]);
+    sandboxes.delete("a").await.unwrap();
+    assert_eq!(kind(sandboxes.delete("a").await), Some(Kind::NotFound));
+    assert_eq!(kind(sandboxes.get("a")), Some(Kind::NotFound));
 }
 
 #[tokio::test]

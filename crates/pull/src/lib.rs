@@ -1,5 +1,5 @@
 //! Images into the stores: pulled from a registry, unpacked from content that is there, imported
-//! from an archive.
+//! from an archive; and out of them, pushed to a registry.
 //!
 //! # The pipeline
 //! ```text
@@ -34,6 +34,7 @@ mod lease;
 mod locks;
 mod progress;
 mod puller;
+mod push;
 mod record;
 mod resolved;
 mod session;
@@ -44,6 +45,7 @@ use berth_types::{Error, Result};
 
 pub use progress::{LayerProgress, Phase, Progress};
 pub use puller::{ImportRequest, PullRequest, Puller, Reclaim};
+pub use push::PushRequest;
 pub use resolved::{Layer, Resolved, read};
 
 /// Runs what blocks on the disk off the async threads.

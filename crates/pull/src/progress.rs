@@ -1,4 +1,4 @@
-//! How far a pull is, layer by layer.
+//! How far a pull or push is, layer by layer.
 
 use std::fmt;
 use std::sync::Arc;
@@ -11,6 +11,8 @@ use berth_types::image::Descriptor;
 pub enum Phase {
     /// Nothing yet.
     Waiting,
+    /// Its bytes are sent to a registry.
+    Uploading,
     /// Its bytes arrive, and are unpacked as they do.
     Downloading,
     /// All bytes are there; it is unpacked.
@@ -28,7 +30,7 @@ pub struct LayerProgress {
     pub digest: Digest,
     /// What happens to it.
     pub phase: Phase,
-    /// Bytes of the blob fetched so far.
+    /// Bytes of the blob fetched or sent so far.
     pub current: u64,
     /// Bytes of the blob.
     pub total: u64,

@@ -51,6 +51,8 @@ pub struct PullRequest {
     pub namespace: String,
     /// Which image; without tag and digest, the one tagged `latest`.
     pub reference: Reference,
+    /// What the image will be called, if not as the reference says.
+    pub name: Option<String>,
     /// For which platform.
     pub platform: Platform,
     /// On whose behalf.
@@ -128,14 +130,15 @@ impl Puller {
         let reference = request.reference.canonical();
         let repository = self.shared.client.repository(&reference, request.credentials);
         let target = self.unless_stopped(repository.resolve(&reference)).await?;
-        let PullRequest { namespace, platform, snapshotter, .. } = request;
+        let PullRequest { namespace, name, platform, snapshotter, .. } = request;
+        let name = name.unwrap_or_else(|| reference.to_string());
         let purpose = format!("pull {reference} for {platform}");
         let leases = &self.shared.leases;
         leases
             .with(&self.shared.metadata, &namespace, &purpose, async |scope| {
                 let session = self.session(&scope, Some(repository), snapshotter, progress);
                 session.realize(&target, &platform).await?;
-                self.name(&namespace, &reference.to_string(), &target).await
+                self.name(&namespace, &name, &target).await
             })
             .await
     }
@@ -211,6 +214,10 @@ impl Puller {
     ) -> Result<Image> {
         let scope = self.shared.metadata.scope(namespace, None)?;
         record::name(&scope, name, target).await
+    }
+
+    pub(crate) fn client(&self) -> &Client {
+        &self.shared.client
     }
 
     pub(crate) fn metadata(&self) -> &Metadata {

@@ -3,8 +3,8 @@
 //! authentication (<https://distribution.github.io/distribution/spec/auth/token/>).
 //!
 //! A [`Client`] holds what is shared: configuration, connections, tokens. A [`Repository`] of it
-//! answers for one repository: it resolves tags, fetches manifests and reads blobs as streams that
-//! resume by themselves.
+//! answers for one repository: it resolves tags, fetches manifests, reads blobs as streams that
+//! resume by themselves, and takes what is pushed.
 //!
 //! What is fetched is not trusted: manifests are checked against digest and size here; of a blob
 //! the size is checked here and the digest by whoever stores it, which hashes it anyway.
@@ -19,6 +19,7 @@ mod body;
 mod client;
 mod config;
 mod failure;
+mod push;
 mod repository;
 mod request;
 mod retry;

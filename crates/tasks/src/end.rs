@@ -130,7 +130,8 @@ impl Tasks {
     pub(crate) fn publish_delete(&self, bundle: &Bundle, pid: u32, exit: Exit) {
         let event = TaskDelete {
             container_id: bundle.id.clone(),
-            id: bundle.id.clone(),
+            // As containerd leaves it: the init.
+            id: String::new(),
             pid,
             exit_status: exit.status,
             exited_at: exit.at,

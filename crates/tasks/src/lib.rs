@@ -22,6 +22,7 @@ mod create;
 mod end;
 mod exit;
 mod forward;
+mod info;
 mod log;
 mod own_shim;
 mod recover;

@@ -127,6 +127,14 @@ impl Error {
         &self.message
     }
 
+    /// The same kind, with what the message calls `inner` called `outer`: a name that a caller
+    /// knows.
+    #[must_use]
+    pub fn renaming(mut self, inner: &str, outer: &str) -> Self {
+        self.message = self.message.replace(inner, outer);
+        self
+    }
+
     /// The same kind, with `context` before the message.
     #[must_use]
     pub fn context(mut self, context: impl fmt::Display) -> Self {

@@ -13,6 +13,7 @@ use berth_tasks::Tasks;
 use berth_types::Result;
 
 use super::status::status;
+use super::streaming::Streams;
 use super::tenant;
 use crate::collect::Collector;
 use crate::operations::Operations;
@@ -34,6 +35,8 @@ pub(crate) struct Backend {
     pub(crate) operations: Operations,
     /// Who removes what is no longer needed.
     pub(crate) collector: Collector,
+    /// The streams that clients have opened beside their calls.
+    pub(crate) streams: Streams,
 }
 
 impl Backend {

@@ -16,59 +16,75 @@ use berth_proto::containerd::services::introspection::v1::{
     introspection_server,
 };
 use berth_proto::containerd::types::Platform;
+use berth_proto::containerd::types::RuntimeRequest;
+use berth_tasks::Tasks;
 use berth_types::filter::{Fields, Filter};
 use berth_types::{Error, ResultExt};
+use prost::{Message, Name};
+use prost_types::Any;
 
+use super::backend::Backend;
 use super::status::status;
+use super::streaming::decode;
 
 /// A part of the daemon as clients see it.
 struct Part {
     kind: &'static str,
-    id: &'static str,
+    id: String,
 }
 
 impl Fields for Part {
     fn field(&self, path: &[String]) -> Option<&str> {
         match path {
             [name] if name == "type" => Some(self.kind),
-            [name] if name == "id" => Some(self.id),
+            [name] if name == "id" => Some(&self.id),
             _ => None,
         }
     }
 }
 
-/// Everything that is built in. None has capabilities: clients take those as leave to use calls
+/// Everything that is built in but the snapshotters. None has capabilities: clients take those as leave to use calls
 /// that are not offered here yet.
-const PARTS: &[Part] = &[
-    Part { kind: "io.containerd.content.v1", id: "content" },
-    Part { kind: "io.containerd.metadata.v1", id: "redb" },
-    Part { kind: "io.containerd.snapshotter.v1", id: "overlayfs" },
-    Part { kind: "io.containerd.differ.v1", id: "walking" },
-    Part { kind: "io.containerd.event.v1", id: "exchange" },
-    Part { kind: "io.containerd.gc.v1", id: "scheduler" },
-    Part { kind: "io.containerd.lease.v1", id: "manager" },
-    Part { kind: "io.containerd.runtime.v2", id: "task" },
-    Part { kind: "io.containerd.grpc.v1", id: "containers" },
-    Part { kind: "io.containerd.grpc.v1", id: "content" },
-    Part { kind: "io.containerd.grpc.v1", id: "diff" },
-    Part { kind: "io.containerd.grpc.v1", id: "events" },
-    Part { kind: "io.containerd.grpc.v1", id: "healthcheck" },
-    Part { kind: "io.containerd.grpc.v1", id: "images" },
-    Part { kind: "io.containerd.grpc.v1", id: "introspection" },
-    Part { kind: "io.containerd.grpc.v1", id: "leases" },
-    Part { kind: "io.containerd.grpc.v1", id: "namespaces" },
-    Part { kind: "io.containerd.grpc.v1", id: "snapshots" },
-    Part { kind: "io.containerd.grpc.v1", id: "tasks" },
-    Part { kind: "io.containerd.grpc.v1", id: "version" },
+const BUILT_IN: &[(&str, &str)] = &[
+    ("io.containerd.content.v1", "content"),
+    ("io.containerd.metadata.v1", "redb"),
+    ("io.containerd.differ.v1", "walking"),
+    ("io.containerd.event.v1", "exchange"),
+    ("io.containerd.gc.v1", "scheduler"),
+    ("io.containerd.lease.v1", "manager"),
+    ("io.containerd.runtime.v2", "task"),
+    ("io.containerd.monitor.container.v1", "restart"),
+    ("io.containerd.grpc.v1", "containers"),
+    ("io.containerd.grpc.v1", "content"),
+    ("io.containerd.grpc.v1", "diff"),
+    ("io.containerd.grpc.v1", "events"),
+    ("io.containerd.grpc.v1", "healthcheck"),
+    ("io.containerd.grpc.v1", "images"),
+    ("io.containerd.grpc.v1", "introspection"),
+    ("io.containerd.grpc.v1", "leases"),
+    ("io.containerd.grpc.v1", "namespaces"),
+    ("io.containerd.grpc.v1", "sandboxes"),
+    ("io.containerd.grpc.v1", "snapshots"),
+    ("io.containerd.grpc.v1", "streaming"),
+    ("io.containerd.grpc.v1", "tasks"),
+    ("io.containerd.grpc.v1", "transfer"),
+    ("io.containerd.grpc.v1", "version"),
 ];
+
+/// The type of snapshotters, built in or not.
+const SNAPSHOTTER: &str = "io.containerd.snapshotter.v1";
 
 /// Types of parts that depend on the platform, whose entries carry it.
 const PLATFORM_TYPES: &[&str] =
-    &["io.containerd.snapshotter.v1", "io.containerd.differ.v1", "io.containerd.runtime.v2"];
+    &[SNAPSHOTTER, "io.containerd.differ.v1", "io.containerd.runtime.v2"];
+
+/// The part that can say more of itself: the runtimes.
+const RUNTIMES: (&str, &str) = ("io.containerd.runtime.v2", "task");
 
 /// Says what this daemon is and has.
-#[derive(Debug)]
 pub(crate) struct Introspection {
+    tasks: Tasks,
+    parts: Vec<Part>,
     /// Names this installation, for ever.
     uuid: String,
     /// Inode of the pidns that process ids in answers belong to.
@@ -81,9 +97,14 @@ impl Introspection {
     ///
     /// # Errors
     /// When the id can be neither read nor kept.
-    pub(crate) fn load(root: &Path) -> berth_types::Result<Self> {
+    pub(crate) fn load(root: &Path, backend: &Backend) -> berth_types::Result<Self> {
         let pidns = fs::metadata("/proc/self/ns/pid").context(|| "find the pidns")?.ino();
-        Ok(Self { uuid: load_uuid(&root.join("uuid"))?, pidns })
+        let uuid = load_uuid(&root.join("uuid"))?;
+        let built_in = BUILT_IN.iter().map(|&(kind, id)| Part { kind, id: id.to_owned() });
+        let snapshotters =
+            backend.metadata.snapshotters().map(|id| Part { kind: SNAPSHOTTER, id: id.to_owned() });
+        let parts = built_in.chain(snapshotters).collect();
+        Ok(Self { tasks: backend.tasks.clone(), parts, uuid, pidns })
     }
 }
 
@@ -117,11 +138,11 @@ fn new_uuid() -> berth_types::Result<String> {
 }
 
 /// The entry of one part.
-fn plugin(&Part { kind, id }: &Part) -> Plugin {
-    let platforms = PLATFORM_TYPES.contains(&kind).then(this_platform);
+fn plugin(Part { kind, id }: &Part) -> Plugin {
+    let platforms = PLATFORM_TYPES.contains(kind).then(this_platform);
     Plugin {
-        r#type: kind.to_owned(),
-        id: id.to_owned(),
+        r#type: (*kind).to_owned(),
+        id: id.clone(),
         platforms: platforms.into_iter().collect(),
         ..Plugin::default()
     }
@@ -138,6 +159,18 @@ fn this_platform() -> Platform {
     }
 }
 
+impl Introspection {
+    /// What the runtime that `options` name says of itself.
+    async fn runtime_info(&self, options: &Any) -> berth_types::Result<Any> {
+        let RuntimeRequest { runtime_path, options } = decode(options)?;
+        let info = self.tasks.info(&runtime_path, options.as_ref()).await?;
+        Ok(Any {
+            type_url: berth_proto::containerd::types::RuntimeInfo::full_name(),
+            value: info.encode_to_vec(),
+        })
+    }
+}
+
 #[tonic::async_trait]
 impl introspection_server::Introspection for Introspection {
     async fn plugins(
@@ -145,7 +178,7 @@ impl introspection_server::Introspection for Introspection {
         request: Request<PluginsRequest>,
     ) -> Result<Response<PluginsResponse>, Status> {
         let filter = Filter::parse(&request.into_inner().filters).map_err(status)?;
-        let passing = PARTS.iter().filter(|part| filter.matches(*part));
+        let passing = self.parts.iter().filter(|part| filter.matches(*part));
         Ok(Response::new(PluginsResponse { plugins: passing.map(plugin).collect() }))
     }
 
@@ -162,10 +195,20 @@ impl introspection_server::Introspection for Introspection {
         &self,
         request: Request<PluginInfoRequest>,
     ) -> Result<Response<PluginInfoResponse>, Status> {
-        let PluginInfoRequest { r#type, id, .. } = request.into_inner();
-        let part = PARTS.iter().find(|part| part.kind == r#type && part.id == id);
+        let PluginInfoRequest { r#type, id, options } = request.into_inner();
+        let part = self.parts.iter().find(|part| part.kind == r#type && part.id == id);
         let part = part
             .ok_or_else(|| status(Error::not_found(format!("plugin {type}.{id} is not here"))))?;
-        Ok(Response::new(PluginInfoResponse { plugin: Some(plugin(part)), extra: None }))
+        let extra = match options {
+            None => None,
+            Some(options) if (part.kind, part.id.as_str()) == RUNTIMES => {
+                Some(self.runtime_info(&options).await.map_err(status)?)
+            }
+            Some(_) => {
+                let error = format!("plugin {type}.{id} has nothing more to say");
+                return Err(status(Error::unimplemented(error)));
+            }
+        };
+        Ok(Response::new(PluginInfoResponse { plugin: Some(plugin(part)), extra }))
     }
 }

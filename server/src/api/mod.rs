@@ -12,11 +12,16 @@ mod events;
 mod images;
 mod introspection;
 mod leases;
+mod limits;
+mod mounts;
 mod namespaces;
+mod sandbox;
 mod snapshots;
 mod status;
+mod streaming;
 mod tasks;
 mod tenant;
+mod transfer;
 mod version;
 
 use tokio::net::UnixListener;
@@ -40,9 +45,15 @@ use events::Events;
 use images::Images;
 use introspection::Introspection;
 use leases::Leases;
+use limits::Limits;
+use mounts::Mounts;
 use namespaces::Namespaces;
+use sandbox::Store as SandboxStore;
 use snapshots::Snapshots;
+use streaming::Streaming;
+pub(crate) use streaming::Streams;
 use tasks::Tasks;
+use transfer::Transfer;
 use version::Version;
 
 /// Bytes that a client may have under way in one stream and on one connection: content is written
@@ -70,7 +81,7 @@ pub(crate) fn routes(config: &Config, backend: &Backend) -> Result<Routes> {
     serve!(services::version::v1::version_server::VersionServer, Version);
     serve!(
         services::introspection::v1::introspection_server::IntrospectionServer,
-        Introspection::load(&config.root)?
+        Introspection::load(&config.root, backend)?
     );
     macro_rules! over_backend {
         ($server:path, $service:ident) => {
@@ -86,6 +97,10 @@ pub(crate) fn routes(config: &Config, backend: &Backend) -> Result<Routes> {
     over_backend!(services::tasks::v1::tasks_server::TasksServer, Tasks);
     over_backend!(services::events::v1::events_server::EventsServer, Events);
     over_backend!(services::leases::v1::leases_server::LeasesServer, Leases);
+    over_backend!(services::sandbox::v1::store_server::StoreServer, SandboxStore);
+    over_backend!(services::mounts::v1::mounts_server::MountsServer, Mounts);
+    over_backend!(services::streaming::v1::streaming_server::StreamingServer, Streaming);
+    over_backend!(services::transfer::v1::transfer_server::TransferServer, Transfer);
     over_backend!(berth::v1::containers_server::ContainersServer, EngineContainers);
     over_backend!(berth::v1::images_server::ImagesServer, EngineImages);
     over_backend!(berth::v1::system_server::SystemServer, EngineSystem);
@@ -121,6 +136,7 @@ pub(crate) async fn serve(listener: UnixListener, routes: Routes, grpc: &Grpc) -
         .initial_stream_window_size(WINDOW)
         .initial_connection_window_size(WINDOW)
         .max_frame_size(FRAME)
+        .layer(Limits)
         .add_routes(routes)
         .serve_with_incoming(connections)
         .await

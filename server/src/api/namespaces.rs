@@ -60,9 +60,10 @@ impl namespaces_server::Namespaces for Namespaces {
             (namespace.unwrap_or_default(), update_mask.unwrap_or_default().paths);
         let backend = self.0.clone();
         let updated = async move {
-            let updated = backend.metadata.namespaces().update(namespace, paths).await?;
-            let Namespace { name, labels } = updated.clone();
+            // As containerd's, the event has the labels of the request.
+            let Namespace { name, labels } = namespace.clone();
             let event = NamespaceUpdate { name, labels };
+            let updated = backend.metadata.namespaces().update(namespace, paths).await?;
             backend.publish(&event.name, "/namespaces/update", &event);
             Ok(updated)
         };

@@ -7,14 +7,13 @@ use tonic::{Request, Response, Status};
 
 use berth_proto::containerd::events::{SnapshotCommit, SnapshotPrepare, SnapshotRemove};
 use berth_proto::containerd::services::snapshots::v1::{
-    CleanupRequest, CommitSnapshotRequest, Info, Kind, ListSnapshotsRequest, ListSnapshotsResponse,
+    CleanupRequest, CommitSnapshotRequest, Info, ListSnapshotsRequest, ListSnapshotsResponse,
     MountsRequest, MountsResponse, PrepareSnapshotRequest, PrepareSnapshotResponse,
     RemoveSnapshotRequest, StatSnapshotRequest, StatSnapshotResponse, UpdateSnapshotRequest,
     UpdateSnapshotResponse, UsageRequest, UsageResponse, ViewSnapshotRequest, ViewSnapshotResponse,
     snapshots_server,
 };
-use berth_proto::containerd::types::Mount;
-use berth_snapshotter::{self as snapshotter, CommitOptions};
+use berth_snapshotter::{CommitOptions, wire};
 use berth_types::labels::Labels;
 
 use super::backend::Backend;
@@ -47,7 +46,7 @@ impl snapshots_server::Snapshots for Snapshots {
             backend.publish(scope.namespace(), "/snapshot/prepare", &event);
             Ok(mounts)
         });
-        Ok(Response::new(PrepareSnapshotResponse { mounts: to_wire(mounts.await?) }))
+        Ok(Response::new(PrepareSnapshotResponse { mounts: wire::mounts(mounts.await?) }))
     }
 
     async fn view(
@@ -60,7 +59,7 @@ impl snapshots_server::Snapshots for Snapshots {
             let snapshots = scope.snapshots(&named(snapshotter))?;
             snapshots.view(&key, &parent, sorted(labels)).await
         });
-        Ok(Response::new(ViewSnapshotResponse { mounts: to_wire(mounts.await?) }))
+        Ok(Response::new(ViewSnapshotResponse { mounts: wire::mounts(mounts.await?) }))
     }
 
     async fn mounts(
@@ -71,7 +70,7 @@ impl snapshots_server::Snapshots for Snapshots {
         let MountsRequest { snapshotter, key } = request.into_inner();
         let snapshots = scope.snapshots(&named(snapshotter)).map_err(status)?;
         let mounts = snapshots.mounts(&key).await.map_err(status)?;
-        Ok(Response::new(MountsResponse { mounts: to_wire(mounts) }))
+        Ok(Response::new(MountsResponse { mounts: wire::mounts(mounts) }))
     }
 
     async fn commit(
@@ -115,7 +114,7 @@ impl snapshots_server::Snapshots for Snapshots {
         let StatSnapshotRequest { snapshotter, key } = request.into_inner();
         let snapshots = scope.snapshots(&named(snapshotter)).map_err(status)?;
         let found = snapshots.stat(&key).await.map_err(status)?;
-        Ok(Response::new(StatSnapshotResponse { info: Some(info(found)) }))
+        Ok(Response::new(StatSnapshotResponse { info: Some(wire::info(found)) }))
     }
 
     async fn update(
@@ -130,7 +129,7 @@ impl snapshots_server::Snapshots for Snapshots {
             let snapshots = scope.snapshots(&named(snapshotter))?;
             snapshots.update(&name, sorted(labels), paths).await
         });
-        Ok(Response::new(UpdateSnapshotResponse { info: Some(info(updated.await?)) }))
+        Ok(Response::new(UpdateSnapshotResponse { info: Some(wire::info(updated.await?)) }))
     }
 
     async fn list(
@@ -141,7 +140,7 @@ impl snapshots_server::Snapshots for Snapshots {
         let ListSnapshotsRequest { snapshotter, filters } = request.into_inner();
         let snapshots = scope.snapshots(&named(snapshotter)).map_err(status)?;
         let found = snapshots.list(&filters).await.map_err(status)?;
-        let infos: Vec<Info> = found.into_iter().map(info).collect();
+        let infos: Vec<Info> = found.into_iter().map(wire::info).collect();
         let messages: Vec<_> = infos
             .chunks(BATCH)
             .map(|batch| Ok(ListSnapshotsResponse { info: batch.to_vec() }))
@@ -179,32 +178,4 @@ fn named(snapshotter: String) -> String {
 /// Labels of the wire as the snapshotter takes them.
 fn sorted(labels: HashMap<String, String>) -> Labels {
     labels.into_iter().collect()
-}
-
-/// Mounts as the wire has them.
-fn to_wire(mounts: Vec<snapshotter::Mount>) -> Vec<Mount> {
-    let mount = |snapshotter::Mount { kind, source, options }| Mount {
-        r#type: kind,
-        source,
-        target: String::new(),
-        options,
-    };
-    mounts.into_iter().map(mount).collect()
-}
-
-/// A record as the wire has it.
-fn info(found: snapshotter::Info) -> Info {
-    let kind = match found.kind {
-        snapshotter::Kind::View => Kind::View,
-        snapshotter::Kind::Active => Kind::Active,
-        snapshotter::Kind::Committed => Kind::Committed,
-    };
-    Info {
-        name: found.key,
-        parent: found.parent,
-        kind: kind.into(),
-        created_at: Some(found.created.into()),
-        updated_at: Some(found.updated.into()),
-        labels: found.labels.into_iter().collect(),
-    }
 }

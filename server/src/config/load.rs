@@ -4,11 +4,12 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
+use serde::Deserialize;
 use toml::Table;
 
 use berth_types::{Error, Result};
 
-use super::{Config, VERSION};
+use super::{Config, VERSION, imports};
 
 /// The oldest layout that is understood: containerd's names became what they are with it.
 const OLDEST_VERSION: u32 = 2;
@@ -26,7 +27,8 @@ pub(crate) fn load(path: &Path) -> Result<(Config, Vec<String>)> {
         }
         _ => Error::io(format!("read configuration file {}", path.display()), &error),
     })?;
-    parse(&text).map_err(|error| error.context(format!("configuration file {}", path.display())))
+    let parsed = parse(&text).and_then(|table| understand(imports::merge(table, path)?));
+    parsed.map_err(|error| error.context(format!("configuration file {}", path.display())))
 }
 
 /// As [`load`], but a missing file means the built-in configuration.
@@ -40,11 +42,20 @@ pub(crate) fn load_if_there(path: &Path) -> Result<(Config, Vec<String>)> {
     }
 }
 
-/// Parses a whole file.
-fn parse(text: &str) -> Result<(Config, Vec<String>)> {
+/// Parses one file, so that what is wrong with it is told by line and column.
+///
+/// # Errors
+/// `InvalidArgument`.
+pub(super) fn parse(text: &str) -> Result<Table> {
     let malformed = |error: toml::de::Error| Error::invalid_argument(error.to_string());
-    let config: Config = toml::from_str(text).map_err(malformed)?;
-    let table: Table = toml::from_str(text).map_err(malformed)?;
+    toml::from_str::<Config>(text).map_err(malformed)?;
+    toml::from_str(text).map_err(malformed)
+}
+
+/// Reads a configuration out of all files together.
+fn understand(table: Table) -> Result<(Config, Vec<String>)> {
+    let config: Config = Config::deserialize(table.clone())
+        .map_err(|error| Error::invalid_argument(error.to_string()))?;
     if !(OLDEST_VERSION..=VERSION).contains(&config.version) {
         return Err(Error::invalid_argument(format!(
             "version {} is not understood: write `version = {VERSION}` ({OLDEST_VERSION} to \
@@ -52,9 +63,11 @@ fn parse(text: &str) -> Result<(Config, Vec<String>)> {
             config.version
         )));
     }
-    for (name, path) in
-        [("root", &config.root), ("state", &config.state), ("grpc.address", &config.grpc.address)]
-    {
+    let proxies = config.proxy_plugins.values();
+    let proxies = proxies.map(|proxy| ("address of a proxy plugin", &proxy.address));
+    let own =
+        [("root", &config.root), ("state", &config.state), ("grpc.address", &config.grpc.address)];
+    for (name, path) in own.into_iter().chain(proxies) {
         if !path.is_absolute() {
             return Err(Error::invalid_argument(format!("{name} must be an absolute path")));
         }
@@ -96,13 +109,17 @@ mod tests {
     use super::*;
     use crate::config::Level;
 
+    fn read(text: &str) -> Result<(Config, Vec<String>)> {
+        understand(super::parse(text)?)
+    }
+
     #[test]
     fn a_file_of_containerd_is_understood_and_what_is_not_is_named() {
         let text = "version = 2\nroot = \"/a\"\noom_score = 0\n\
                     [grpc]\naddress = \"/b\"\ntcp_address = \"\"\n\
                     [debug]\nlevel = \"debug\"\n\
                     [runtimes]\n\"io.containerd.runc.v2\" = \"/usr/bin/shim\"\n[plugins.x]\ny = 1\n";
-        let (config, mut unknown) = parse(text).unwrap();
+        let (config, mut unknown) = read(text).unwrap();
         assert_eq!(config.root, Path::new("/a"));
         assert_eq!(config.grpc.address, Path::new("/b"));
         assert_eq!(config.debug.level, Level::Debug);
@@ -114,19 +131,20 @@ mod tests {
     #[test]
     fn what_is_malformed_is_refused_with_its_line() {
         for text in ["version = 2\nroot = \n", "version = 2\nroot = 5\n"] {
-            let error = parse(text).unwrap_err();
+            let error = read(text).unwrap_err();
             assert!(error.message().contains("line 2"), "{error}");
         }
-        let error = parse("[debug]\nlevel = \"loud\"\n").unwrap_err();
+        let error = read("[debug]\nlevel = \"loud\"\n").unwrap_err();
         assert!(error.message().contains("loud") && error.message().contains("line 2"), "{error}");
-        for text in ["version = 1", "version = 5", "root = \"relative\""] {
-            assert!(parse(text).is_err(), "{text}");
+        let proxy = "[proxy_plugins.p]\ntype = \"snapshot\"\naddress = \"relative\"";
+        for text in ["version = 1", "version = 5", "root = \"relative\"", proxy] {
+            assert!(read(text).is_err(), "{text}");
         }
     }
 
     #[test]
     fn the_built_in_configuration_reads_back() {
         let text = Config::default().to_toml().unwrap();
-        assert_eq!(parse(&text).unwrap(), (Config::default(), Vec::new()));
+        assert_eq!(read(&text).unwrap(), (Config::default(), Vec::new()));
     }
 }

@@ -1,5 +1,6 @@
 //! The configuration file, with containerd's names where the thing is the same.
 
+mod imports;
 mod load;
 
 use std::collections::BTreeMap;
@@ -26,6 +27,8 @@ const VERSION: u32 = 4;
 pub(crate) struct Config {
     /// Version of the file's layout, 2 to 4.
     pub(crate) version: u32,
+    /// Further files, by path relative to this one, with `*` in their names. What they say counts.
+    pub(crate) imports: Vec<String>,
     /// Directory of what is kept: database, content, snapshots.
     pub(crate) root: PathBuf,
     /// Directory of what a reboot ends: sockets and bundles.
@@ -38,8 +41,28 @@ pub(crate) struct Config {
     pub(crate) cgroup: Group,
     /// Runtimes that are run by another shim than their name says: name to binary.
     pub(crate) runtimes: BTreeMap<String, PathBuf>,
+    /// Parts of the daemon that other processes serve, by the name that clients choose them by.
+    pub(crate) proxy_plugins: BTreeMap<String, ProxyPlugin>,
     /// How registries are reached, by host and port.
     pub(crate) registries: BTreeMap<String, Registry>,
+}
+
+/// A part of the daemon that another process serves.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+pub(crate) struct ProxyPlugin {
+    /// What it is.
+    #[serde(rename = "type")]
+    pub(crate) kind: ProxyKind,
+    /// The socket that it listens on.
+    pub(crate) address: PathBuf,
+}
+
+/// What another process may serve.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum ProxyKind {
+    /// A snapshotter.
+    Snapshot,
 }
 
 /// How one registry is reached.
@@ -121,12 +144,14 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             version: VERSION,
+            imports: Vec::new(),
             root: PathBuf::from("/var/lib/berth"),
             state: PathBuf::from("/run/berth"),
             grpc: Grpc::default(),
             debug: Debug::default(),
             cgroup: Group::default(),
             runtimes: BTreeMap::new(),
+            proxy_plugins: BTreeMap::new(),
             registries: BTreeMap::new(),
         }
     }
@@ -145,6 +170,11 @@ impl Default for Grpc {
 }
 
 impl Config {
+    /// The same in the newest layout, in one file.
+    pub(crate) fn migrated(self) -> Self {
+        Self { version: VERSION, imports: Vec::new(), ..self }
+    }
+
     /// The configuration as a file would say it.
     ///
     /// # Errors

@@ -57,6 +57,7 @@ impl Images {
         let request = berth_pull::PullRequest {
             namespace: self.scope.namespace().to_owned(),
             reference,
+            name: None,
             platform,
             credentials,
             snapshotter: SNAPSHOTTER.to_owned(),

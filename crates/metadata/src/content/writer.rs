@@ -145,7 +145,7 @@ impl ContentWriter {
         mut labels: labels::Map,
     ) -> Result<Info> {
         labels::check(&mut labels)?;
-        let Self { scope, reference, bytes, .. } = self;
+        let Self { scope, reference, backend, bytes } = self;
         let bytes = blocking(move || {
             // The long part, before anyone has to wait for it.
             if let Bytes::Own(writer) = &bytes {
@@ -158,8 +158,9 @@ impl ContentWriter {
         let files = scope.metadata().files.clone();
         let _not_swept = files.read().await;
         let named = reference.clone();
-        let (digest, size) =
-            blocking(move || bytes.commit(&named, size, expected.as_ref())).await?;
+        let (digest, size) = blocking(move || bytes.commit(&named, size, expected.as_ref()))
+            .await
+            .map_err(|error| error.renaming(&backend, &reference))?;
         let committing = scope.clone();
         let found = scope
             .write(move |transaction| {

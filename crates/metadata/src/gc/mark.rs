@@ -10,7 +10,7 @@ use berth_types::labels::{GC_EXPIRE, GC_FLAT, GC_REF_CONTENT, GC_REF_SNAPSHOT, G
 
 use crate::gc::AllSnapshots;
 use crate::records::Source;
-use crate::rows::{CONTAINERS, CONTENT, IMAGES, INGESTS, LEASES};
+use crate::rows::{CONTAINERS, CONTENT, IMAGES, INGESTS, LEASES, SANDBOXES};
 use crate::schema::LEASE_RESOURCES;
 
 /// Prefix: an image that this record keeps, by name.
@@ -37,6 +37,7 @@ pub(crate) enum NodeKind {
     Image,
     Ingest,
     Lease,
+    Sandbox,
     /// Of the snapshotter with this name.
     Snapshot(String),
 }
@@ -80,6 +81,7 @@ impl Graph {
         graph.read_leases(source, now)?;
         graph.read_images(source, now)?;
         graph.read_containers(source)?;
+        graph.read_sandboxes(source)?;
         graph.read_content(source, now)?;
         graph.read_snapshots(snapshots);
         Ok(graph)
@@ -153,6 +155,16 @@ impl Graph {
                 self.need(&node, Node::new(kind, ns, &container.snapshot_key));
             }
             self.read_labels(&node, &container.labels);
+            self.roots.push(node);
+            Ok(())
+        })
+    }
+
+    /// Sandboxes are roots, and keep what their labels name.
+    fn read_sandboxes(&mut self, source: &impl Source) -> Result<()> {
+        SANDBOXES.each(source, |ns, id, sandbox| {
+            let node = Node::new(NodeKind::Sandbox, ns, id);
+            self.read_labels(&node, &sandbox.labels);
             self.roots.push(node);
             Ok(())
         })

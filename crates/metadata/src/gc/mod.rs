@@ -1,7 +1,7 @@
 //! Garbage collection: what nothing refers to is removed.
 //!
-//! As in containerd (`docs/garbage-collection.md` there), roots are images, containers, what
-//! leases keep, and blobs and snapshots with the label `containerd.io/gc.root`; an image or lease
+//! As in containerd (`docs/garbage-collection.md` there), roots are images, containers, sandboxes,
+//! what leases keep, and blobs and snapshots with the label `containerd.io/gc.root`; an image or lease
 //! whose `containerd.io/gc.expire` has passed is none. From them references lead on: an image's
 //! target, a container's snapshot, a snapshot's parent, and the labels `containerd.io/gc.ref.*`
 //! and `containerd.io/gc.bref.*`.

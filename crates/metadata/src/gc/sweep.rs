@@ -21,7 +21,7 @@ pub(super) fn rows(transaction: &WriteTransaction, garbage: &[Node]) -> Result<(
             NodeKind::Image => IMAGES.delete(transaction, namespace, key)?,
             NodeKind::Ingest => INGESTS.delete(transaction, namespace, key)?,
             NodeKind::Lease => leases::remove(transaction, namespace, key)?,
-            NodeKind::Container | NodeKind::Snapshot(_) => {}
+            NodeKind::Container | NodeKind::Sandbox | NodeKind::Snapshot(_) => {}
         }
     }
     Ok(())
@@ -33,7 +33,7 @@ pub(super) fn report(collected: &mut Collected, Node { kind, namespace, key }: &
         NodeKind::Image => &mut collected.images,
         NodeKind::Ingest => &mut collected.ingests,
         NodeKind::Lease => &mut collected.leases,
-        NodeKind::Container | NodeKind::Snapshot(_) => return,
+        NodeKind::Container | NodeKind::Sandbox | NodeKind::Snapshot(_) => return,
     };
     list.push((namespace.clone(), key.clone()));
 }

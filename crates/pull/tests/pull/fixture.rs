@@ -112,6 +112,7 @@ impl Fixture {
 
 pub(crate) fn request(namespace: &str, reference: &str, platform: &str) -> PullRequest {
     PullRequest {
+        name: None,
         namespace: namespace.to_owned(),
         reference: reference.parse().unwrap(),
         platform: platform.parse::<Platform>().unwrap(),

@@ -43,6 +43,11 @@ pub fn is_config(media_type: &str) -> bool {
     matches!(media_type, OCI_CONFIG | DOCKER_CONFIG)
 }
 
+/// Whether this is a layer that its registry's owner alone may distribute.
+pub fn is_foreign(media_type: &str) -> bool {
+    media_type.contains(".nondistributable.") || media_type.contains(".foreign.")
+}
+
 /// Whether this is a layer that unpacks into a filesystem. Its compression is told by its first
 /// bytes, since many tools write the wrong suffix; encrypted layers can't be unpacked.
 pub fn is_layer(media_type: &str) -> bool {

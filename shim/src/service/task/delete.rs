@@ -67,6 +67,7 @@ fn deleted(id: &str, response: &DeleteResponse) -> TaskDelete {
         pid: response.pid,
         exit_status: response.exit_status,
         exited_at: response.exited_at,
-        id: id.to_owned(),
+        // As containerd's shims leave it: the init.
+        id: String::new(),
     }
 }
