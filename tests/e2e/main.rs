@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a failed step fails the test")]
 
+mod api;
 mod cli_containers;
 mod cli_disk;
 mod cli_faults;
@@ -14,5 +15,8 @@ mod ctr_events;
 mod ctr_images;
 mod ctr_run;
 mod ctr_terminal;
+mod ctr_tour;
 mod daemon;
+mod docker;
+mod proxies;
 mod restart;

@@ -54,12 +54,15 @@ fn binaries() -> PathBuf {
 impl Engine {
     /// The engine that the environment asks for: berth, or containerd with `ENGINE=containerd`.
     pub fn start() -> Self {
-        let flavor = match std::env::var("ENGINE").as_deref() {
+        Self::start_flavor(Self::asked_for())
+    }
+
+    fn asked_for() -> Flavor {
+        match std::env::var("ENGINE").as_deref() {
             Ok("containerd") => Flavor::Containerd,
             Ok("berth") | Err(_) => Flavor::Berth,
             Ok(other) => panic!("ENGINE={other}: give berth or containerd"),
-        };
-        Self::start_flavor(flavor)
+        }
     }
 
     /// berth's daemon, whatever the environment asks for; `None` when that is containerd, for
@@ -73,6 +76,16 @@ impl Engine {
     pub fn prepare() -> Option<Self> {
         let engine = std::env::var("ENGINE").unwrap_or_default();
         (engine != "containerd").then(|| Self::new(Flavor::Berth))
+    }
+
+    /// The daemon that the environment asks for, not started yet.
+    pub fn prepare_any() -> Self {
+        Self::new(Self::asked_for())
+    }
+
+    /// A daemon of one flavor, not started yet.
+    pub fn prepare_flavor(flavor: Flavor) -> Self {
+        Self::new(flavor)
     }
 
     /// A daemon of one flavor.
@@ -99,7 +112,7 @@ impl Engine {
         self.root = root;
     }
 
-    /// Writes the configuration of berth's daemon, for its next start.
+    /// Writes the daemon's configuration, for its next start.
     pub fn configure(&self, toml: &str) {
         fs::write(self.path(CONFIG), toml).expect("write the configuration");
     }
@@ -127,7 +140,9 @@ impl Engine {
             }
             Flavor::Containerd => {
                 let mut command = Command::new("containerd");
-                command.args(["--config", "/dev/null"]);
+                let own = self.path(CONFIG);
+                let none = PathBuf::from("/dev/null");
+                command.arg("--config").arg(if own.exists() { own } else { none });
                 command
             }
         };

@@ -169,6 +169,25 @@ impl Image {
     }
 }
 
+impl Image {
+    /// The image as `docker save` makes it, which `docker load` takes.
+    pub fn docker_archive(&self) -> Vec<u8> {
+        let mut archive = Builder::new(Vec::new());
+        let mut file = |path: &str, content: &[u8]| {
+            append(&mut archive, path, EntryType::Regular, 0o644, content, None);
+        };
+        let names: Vec<_> = (0..self.layers.len()).map(|n| format!("{n}/layer.tar")).collect();
+        for (name, layer) in names.iter().zip(&self.layers) {
+            file(name, &layer.tar);
+        }
+        file("config.json", &self.config_document());
+        let manifest =
+            json!([{ "Config": "config.json", "RepoTags": [self.name], "Layers": names }]);
+        file("manifest.json", manifest.to_string().as_bytes());
+        archive.into_inner().expect("end the archive")
+    }
+}
+
 /// A descriptor of `content`.
 pub(crate) fn descriptor(media_type: &str, content: &[u8]) -> Value {
     json!({

@@ -9,6 +9,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod disk;
+mod docker;
 mod engine;
 mod gate;
 mod image;
@@ -19,6 +20,7 @@ mod terminal;
 mod tokens;
 
 pub use disk::SmallDisk;
+pub use docker::Docker;
 pub use engine::{Engine, Flavor, built};
 pub use gate::{Asked, Gate};
 pub use image::{Image, Layer, noise};

@@ -66,8 +66,11 @@ impl Signer {
                 let scope =
                     head.split(['?', '&', ' ']).find_map(|word| word.strip_prefix("scope="));
                 let scope = scope.unwrap_or_default().replace("%3A", ":").replace("%2F", "/");
-                let name = scope.split(':').nth(1).unwrap_or_default();
-                ("200 OK", json!({ "token": self.token(name, &["pull"]) }))
+                let scope = scope.replace("%2C", ",");
+                let mut parts = scope.split(':').skip(1);
+                let name = parts.next().unwrap_or_default();
+                let actions: Vec<&str> = parts.next().unwrap_or_default().split(',').collect();
+                ("200 OK", json!({ "token": self.token(name, &actions) }))
             }
             false => {
                 let error = json!({ "code": "UNAUTHORIZED", "message": "wrong password" });

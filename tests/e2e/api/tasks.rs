@@ -1,0 +1,120 @@
+use berth_proto::containerd::services::tasks::v1::tasks_client::TasksClient;
+use berth_proto::containerd::services::tasks::v1::{
+    CreateTaskRequest, DeleteProcessRequest, DeleteTaskRequest, ExecProcessRequest, GetRequest,
+    KillRequest, ListPidsRequest, ListTasksRequest, MetricsRequest, PauseTaskRequest,
+    ResumeTaskRequest, StartRequest, UpdateTaskRequest, WaitRequest,
+};
+use berth_proto::containerd::v1::types::Status;
+use berth_tests::Image;
+use prost_types::Any;
+use serde_json::{Value, json};
+use tonic::Code;
+
+use super::{Api, code};
+
+const IMAGE: &str = "docker.io/library/busybox:latest";
+const SIGKILL: u32 = 9;
+
+fn start(exec_id: &str) -> StartRequest {
+    StartRequest { container_id: "one".into(), exec_id: exec_id.into() }
+}
+
+fn get(exec_id: &str) -> GetRequest {
+    GetRequest { container_id: "one".into(), exec_id: exec_id.into() }
+}
+
+fn wait(exec_id: &str) -> WaitRequest {
+    WaitRequest { container_id: "one".into(), exec_id: exec_id.into() }
+}
+
+fn kill(exec_id: &str) -> KillRequest {
+    let (container_id, exec_id) = ("one".into(), exec_id.into());
+    KillRequest { container_id, exec_id, signal: SIGKILL, all: false }
+}
+
+fn any(name: &str, value: &Value) -> Option<Any> {
+    let type_url = format!("types.containerd.io/opencontainers/runtime-spec/1/{name}");
+    Some(Any { type_url, value: value.to_string().into_bytes() })
+}
+
+fn exec(exec_id: &str, args: &[&str]) -> ExecProcessRequest {
+    let process = json!({ "args": args, "cwd": "/", "user": { "uid": 0, "gid": 0 },
+        "env": ["PATH=/bin"] });
+    ExecProcessRequest {
+        container_id: "one".into(),
+        exec_id: exec_id.into(),
+        spec: any("Process", &process),
+        ..Default::default()
+    }
+}
+
+#[tokio::test]
+async fn a_tasks_life() {
+    let api = Api::start().await;
+    api.engine.import(&Image::busybox(IMAGE));
+    api.engine.ctr(&["containers", "create", IMAGE, "one", "sleep", "1000"]).success();
+    let mut client = api.client(TasksClient::new);
+    assert_eq!(code(client.get(api.request(get(""))).await), Code::NotFound);
+    let create = |id: &str| CreateTaskRequest { container_id: id.into(), ..Default::default() };
+    let missing = client.create(api.request(create("nobody"))).await;
+    assert_eq!(code(missing), Code::NotFound);
+    // The root file system comes with the request: `ctr` asks the snapshotter for it.
+    let key = api.engine.ctr(&["snapshots", "mounts", "/target", "one"]).success().stdout;
+    assert!(key.contains("overlay"), "{key}");
+    api.engine.ctr(&["tasks", "start", "-d", "one"]).success();
+    let again = client.create(api.request(create("one"))).await;
+    assert_eq!(code(again), Code::AlreadyExists);
+
+    let process = client.get(api.request(get(""))).await.unwrap().into_inner().process.unwrap();
+    assert_eq!((process.id.as_str(), process.status()), ("one", Status::Running));
+    assert_eq!(code(client.get(api.request(get("nothing"))).await), Code::NotFound);
+    let tasks = client.list(api.request(ListTasksRequest::default())).await.unwrap().into_inner();
+    assert_eq!(tasks.tasks.len(), 1);
+    let running = DeleteTaskRequest { container_id: "one".into() };
+    api.check(code(client.delete(api.request(running)).await), Code::FailedPrecondition);
+
+    client.exec(api.request(exec("e", &["sh", "-c", "exit 3"]))).await.unwrap();
+    let taken = client.exec(api.request(exec("e", &["true"]))).await;
+    assert_eq!(code(taken), Code::AlreadyExists);
+    let badly_named = client.exec(api.request(exec("a/b", &["true"]))).await;
+    assert_eq!(code(badly_named), Code::InvalidArgument);
+    client.start(api.request(start("e"))).await.unwrap();
+    let exit = client.wait(api.request(wait("e"))).await.unwrap().into_inner();
+    assert_eq!(exit.exit_status, 3);
+    assert!(exit.exited_at.is_some());
+    let delete = DeleteProcessRequest { container_id: "one".into(), exec_id: "e".into() };
+    let deleted = client.delete_process(api.request(delete.clone())).await.unwrap().into_inner();
+    assert_eq!(deleted.exit_status, 3);
+    assert_eq!(code(client.delete_process(api.request(delete)).await), Code::NotFound);
+
+    let pids = ListPidsRequest { container_id: "one".into() };
+    let pids = client.list_pids(api.request(pids)).await.unwrap().into_inner().processes;
+    assert_eq!(pids.iter().map(|process| process.pid).collect::<Vec<_>>(), [process.pid]);
+    let metrics = MetricsRequest { filters: vec!["id==one".into()] };
+    let metrics = client.metrics(api.request(metrics)).await.unwrap().into_inner().metrics;
+    assert_eq!(metrics.len(), 1);
+    let limits = json!({ "pids": { "limit": 77 } });
+    let update = UpdateTaskRequest {
+        container_id: "one".into(),
+        resources: any("LinuxResources", &limits),
+        ..Default::default()
+    };
+    client.update(api.request(update)).await.unwrap();
+    let pause = PauseTaskRequest { container_id: "one".into() };
+    client.pause(api.request(pause)).await.unwrap();
+    let process = client.get(api.request(get(""))).await.unwrap().into_inner().process.unwrap();
+    assert_eq!(process.status(), Status::Paused);
+    let resume = ResumeTaskRequest { container_id: "one".into() };
+    client.resume(api.request(resume)).await.unwrap();
+
+    assert_eq!(code(client.kill(api.request(kill("nothing"))).await), Code::NotFound);
+    client.kill(api.request(kill(""))).await.unwrap();
+    let exit = client.wait(api.request(wait(""))).await.unwrap().into_inner();
+    assert_eq!(exit.exit_status, 137);
+    assert_eq!(code(client.kill(api.request(kill(""))).await), Code::NotFound);
+    let delete = DeleteTaskRequest { container_id: "one".into() };
+    let deleted = client.delete(api.request(delete.clone())).await.unwrap().into_inner();
+    assert_eq!((deleted.exit_status, deleted.id.as_str()), (137, "one"));
+    assert_eq!(code(client.delete(api.request(delete)).await), Code::NotFound);
+    assert_eq!(code(client.wait(api.request(wait(""))).await), Code::NotFound);
+}
