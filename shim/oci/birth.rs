@@ -41,7 +41,6 @@ pub(crate) struct Birth {
 /// A container that was created.
 pub(crate) struct Born {
     pub(crate) container: Container,
-    pub(crate) record: Record,
     /// The master of its terminal, unless a socket took it.
     pub(crate) terminal: Option<OwnedFd>,
 }
@@ -65,25 +64,24 @@ impl Birth {
         let with_terminal = spec.process.as_ref().is_some_and(|process| process.terminal);
         terminal::check(with_terminal, self.console_socket.as_deref(), detached)?;
         let draft = records.draft(&self.id, &spec)?;
-        match self.create_drafted(bundle, spec, &draft, detached).await {
-            Ok(born) => match draft.complete(&born.record) {
-                Ok(()) => Ok(born),
-                Err(error) => Err(undo(born.container, None, error).await),
-            },
-            Err(error) => {
-                draft.abandon()?;
-                Err(error)
-            }
+        let born = self.create_drafted(bundle, spec, &draft, detached).await;
+        if born.is_err() {
+            draft.abandon()?;
         }
+        born
     }
 
     async fn create_drafted(
         &self,
         bundle: PathBuf,
-        spec: Spec,
+        mut spec: Spec,
         draft: &Draft,
         detached: bool,
     ) -> Result<Born> {
+        let sockets = streams::handed_in();
+        if let Some(process) = &mut spec.process {
+            streams::announce(sockets, &mut process.env);
+        }
         let with_terminal = spec.process.as_ref().is_some_and(|process| process.terminal);
         let mut container = Container::create(CreateRequest {
             id: self.id.clone(),
@@ -93,13 +91,21 @@ impl Birth {
             io: if with_terminal { Io::Terminal } else { streams::inherited()? },
             no_new_keyring: self.no_new_keyring,
             no_pivot: self.no_pivot,
-            preserved_fds: self.preserve_fds,
+            preserved_fds: sockets + self.preserve_fds,
             gate: detached.then(|| draft.gate()).transpose()?,
         })
         .await?;
         let terminal = container.take_terminal();
-        match self.announce(bundle, &spec, container.init().pid, terminal) {
-            Ok((record, terminal)) => Ok(Born { container, record, terminal }),
+        let pid = container.init().pid;
+        let kept = self.announce(bundle, &spec, pid, terminal).and_then(|(record, terminal)| {
+            draft.complete(&record)?;
+            if detached {
+                container.leave()?;
+            }
+            Ok(terminal)
+        });
+        match kept {
+            Ok(terminal) => Ok(Born { container, terminal }),
             Err(error) => Err(undo(container, self.pid_file.as_deref(), error).await),
         }
     }

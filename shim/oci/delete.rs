@@ -16,12 +16,14 @@ pub(crate) struct Delete {
 
 impl Delete {
     /// # Errors
-    /// NotFound without such a container, FailedPrecondition when it runs.
+    /// NotFound without such a container, FailedPrecondition when it runs, Aborted while another
+    /// command is at work on it.
     pub(crate) async fn run(self, records: &Records) -> Result<()> {
-        let found = match records.find(&self.id) {
-            Err(error) if error.kind() == Kind::NotFound && self.force => {
-                return records.clear(&self.id).await;
-            }
+        if self.force {
+            records.clear(&self.id).await?;
+        }
+        let found = match records.claim(&self.id).await {
+            Err(error) if error.kind() == Kind::NotFound && self.force => return Ok(()),
             found => found?,
         };
         let status = found.status()?;
@@ -32,7 +34,6 @@ impl Delete {
                 status.word()
             )));
         }
-        found.remains()?.destroy().await?;
-        found.remove()
+        found.delete().await
     }
 }

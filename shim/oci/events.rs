@@ -13,6 +13,9 @@ use crate::figures;
 use crate::life;
 use crate::record::Records;
 
+/// The pauses between looks for the kill that an alarm announces, in milliseconds.
+const LOOKS: [u64; 7] = [1, 5, 20, 50, 100, 300, 600];
+
 /// Prints events, a line of JSON each.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Events {
@@ -53,14 +56,39 @@ impl Events {
                     ended?;
                     return self.report_kills(cgroup, &mut kills);
                 }
-                // What there is to read is of no interest in itself.
-                _ = alarm.readable() => drop(alarm.try_read(&mut [0; 4096])),
+                _ = alarm.readable() => {
+                    // What there is to read is of no interest in itself.
+                    drop(alarm.try_read(&mut [0; 4096]));
+                    self.look_for_kills(cgroup, &mut kills).await?;
+                }
                 _ = ticks.tick() => {
                     self.print("stats", Some(figures::document(&cgroup.stats()?)))?;
                 }
             }
             self.report_kills(cgroup, &mut kills)?;
         }
+    }
+
+    /// v1 gives the alarm when memory runs out, a moment before it kills; a control group that is
+    /// removed gives one too, when it is not there any more.
+    async fn look_for_kills(&self, cgroup: &Cgroup, told: &mut u64) -> Result<()> {
+        let before = *told;
+        let is_there = || !cgroup.directories().is_empty();
+        if !is_there() {
+            return Ok(());
+        }
+        for pause in LOOKS {
+            self.report_kills(cgroup, told)?;
+            if *told > before {
+                return Ok(());
+            }
+            if !is_there() {
+                // Somebody was faster at deleting what was killed.
+                return self.print("oom", None);
+            }
+            tokio::time::sleep(Duration::from_millis(pause)).await;
+        }
+        Ok(())
     }
 
     /// Tells of kills since the last time.

@@ -77,11 +77,13 @@ impl Exec {
         if found.status()? == Status::Stopped {
             return Err(Error::failed_precondition("cannot exec in a stopped container"));
         }
-        let process = self.described(found.spec()?.process.unwrap_or_default())?;
+        let mut process = self.described(found.spec()?.process.unwrap_or_default())?;
+        let sockets = streams::handed_in();
+        streams::announce(sockets, &mut process.env);
         terminal::check(process.terminal, self.console_socket.as_deref(), self.detach)?;
         let io = if process.terminal { Io::Terminal } else { streams::inherited()? };
         let container = found.container()?;
-        let mut child = container.exec_with_fds(&process, io, self.preserve_fds).await?;
+        let mut child = container.exec_with_fds(&process, io, sockets + self.preserve_fds).await?;
         let master = terminal::hand_over(child.terminal.take(), self.console_socket.as_deref())?;
         if let Some(path) = &self.pid_file {
             birth::write_pid(path, child.pid)?;

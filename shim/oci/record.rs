@@ -9,7 +9,8 @@
 //! ```
 //!
 //! Who creates a container holds a lock on its directory; so does its process until it is started.
-//! A directory without a state that nobody has locked is what a killed `create` left.
+//! The process ends with its creator until the state is there. A directory without a state that
+//! nobody has locked is what a killed `create` left.
 
 use std::collections::BTreeMap;
 use std::fs::{self, DirBuilder, File};
@@ -22,14 +23,16 @@ use berth_sys::socket;
 use berth_types::spec::Spec;
 use berth_types::{Error, Result, ResultExt, id};
 use containerd_shim_berth_v1::container::{Container, Existing, Remains};
-use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 
 use crate::life::Life;
+use crate::{lock, removal};
 
-const CONFIG: &str = "config.json";
+/// The file of the spec.
+pub(crate) const CONFIG: &str = "config.json";
 const GATE: &str = "gate";
-const STATE: &str = "state.json";
+/// The file of the state.
+pub(crate) const STATE: &str = "state.json";
 
 /// The directory of all containers.
 #[derive(Debug)]
@@ -87,8 +90,10 @@ impl Status {
 #[derive(Debug)]
 pub(crate) struct Found {
     pub(crate) record: Record,
-    path: PathBuf,
+    pub(crate) path: PathBuf,
     life: Option<Life>,
+    /// Locks it for who deletes it.
+    pub(crate) claim: Option<File>,
 }
 
 impl Records {
@@ -96,7 +101,11 @@ impl Records {
         Self { root }
     }
 
-    fn directory(&self, id: &str) -> Result<PathBuf> {
+    /// Where container `id` is kept.
+    ///
+    /// # Errors
+    /// InvalidArgument when that is no id.
+    pub(crate) fn directory(&self, id: &str) -> Result<PathBuf> {
         id::validate("container id", id)?;
         Ok(self.root.join(id))
     }
@@ -108,11 +117,15 @@ impl Records {
     pub(crate) fn draft(&self, id: &str, spec: &Spec) -> Result<Draft> {
         let path = self.directory(id)?;
         let what = || format!("make {}", path.display());
-        // One that is there may be what a killed create left.
-        DirBuilder::new().mode(0o700).recursive(true).create(&path).context(what)?;
         let taken = || Error::already_exists(format!("container with id {id} exists already"));
-        let directory = File::open(&path).context(what)?;
-        flock(&directory, FlockOperation::NonBlockingLockExclusive).map_err(|_| taken())?;
+        let directory = loop {
+            // One that is there may be what a killed create left.
+            DirBuilder::new().mode(0o700).recursive(true).create(&path).context(what)?;
+            match lock::take(&path) {
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                locked => break locked.context(what)?.ok_or_else(taken)?,
+            }
+        };
         if path.join(STATE).exists() {
             return Err(taken());
         }
@@ -139,7 +152,7 @@ impl Records {
         let record: Record = serde_json::from_slice(&text)
             .map_err(|error| Error::internal(format!("read {}: {error}", file.display())))?;
         let life = Life::find(record.pid, record.start_time);
-        Ok(Found { record, path, life })
+        Ok(Found { record, path, life, claim: None })
     }
 
     /// All containers, by their ids.
@@ -157,21 +170,6 @@ impl Records {
         all.sort_by(|a, b| a.record.id.cmp(&b.record.id));
         Ok(all)
     }
-
-    /// What a killed `create` left of container `id`, its control group with it.
-    ///
-    /// # Errors
-    /// Aborted while it is being created; else as [`Remains::destroy`].
-    pub(crate) async fn clear(&self, id: &str) -> Result<()> {
-        let path = self.directory(id)?;
-        let Ok(directory) = File::open(&path) else { return Ok(()) };
-        flock(&directory, FlockOperation::NonBlockingLockExclusive)
-            .map_err(|_| Error::aborted(format!("container {id} is being created")))?;
-        if let Ok(spec) = read_spec(&path.join(CONFIG)) {
-            Remains::find(id, &path, &spec)?.destroy().await?;
-        }
-        remove(&path)
-    }
 }
 
 impl Draft {
@@ -182,7 +180,10 @@ impl Draft {
     }
 
     /// The container is there.
-    pub(crate) fn complete(self, record: &Record) -> Result<()> {
+    ///
+    /// # Errors
+    /// When it can't be recorded.
+    pub(crate) fn complete(&self, record: &Record) -> Result<()> {
         let what = || format!("write {STATE} in {}", self.path.display());
         let text = serde_json::to_vec(record).unwrap_or_default();
         let fresh = self.path.join(".state.json");
@@ -191,8 +192,11 @@ impl Draft {
     }
 
     /// There is to be no container.
+    ///
+    /// # Errors
+    /// When the files can't be removed.
     pub(crate) fn abandon(self) -> Result<()> {
-        remove(&self.path)
+        removal::remove(&self.path)
     }
 }
 
@@ -259,27 +263,12 @@ impl Found {
         };
         Container::find(Existing { id, bundle, spec, pid, pidfd, gate })
     }
-
-    /// Forgets the container.
-    ///
-    /// # Errors
-    /// When its files can't be removed.
-    pub(crate) fn remove(self) -> Result<()> {
-        remove(&self.path)
-    }
-}
-
-fn remove(path: &Path) -> Result<()> {
-    match fs::remove_dir_all(path) {
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
-        other => other.context(|| format!("remove {}", path.display())),
-    }
 }
 
 /// Reads a spec.
 ///
 /// # Errors
 /// InvalidArgument when it is none.
-fn read_spec(path: &Path) -> Result<Spec> {
+pub(crate) fn read_spec(path: &Path) -> Result<Spec> {
     containerd_shim_berth_v1::container::read_spec(path)
 }

@@ -1,6 +1,6 @@
 //! `run`: `create` and `start` in one, and `delete` after the end.
 
-use berth_types::Result;
+use berth_types::{Kind, Result};
 
 use crate::birth::{Birth, Born};
 use crate::foreground;
@@ -17,6 +17,9 @@ pub(crate) struct Run {
     /// Leave the container to be deleted after its end
     #[arg(long)]
     keep: bool,
+    /// Taken for granted: processes whose parents end go to the container's first one
+    #[arg(long)]
+    no_subreaper: bool,
 }
 
 impl Run {
@@ -32,9 +35,11 @@ impl Run {
             false => attend(born).await,
         };
         if done.is_err() || !(self.detach || self.keep) {
-            let found = records.find(&self.birth.id)?;
-            let cleared = found.remains()?.destroy().await;
-            found.remove().and(cleared)?;
+            match records.claim(&self.birth.id).await {
+                // Somebody else was faster.
+                Err(error) if error.kind() == Kind::NotFound => {}
+                found => found?.delete().await?,
+            }
         }
         done
     }

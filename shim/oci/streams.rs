@@ -19,14 +19,32 @@ pub(crate) fn inherited() -> Result<Io> {
     }))
 }
 
+/// How many sockets of a service manager's come with this program, from descriptor 3 on
+/// (`sd_listen_fds(3)`).
+pub(crate) fn handed_in() -> u32 {
+    let number = |name| std::env::var(name).ok()?.parse().ok();
+    let ours = number("LISTEN_PID") == Some(std::process::id());
+    number("LISTEN_FDS").filter(|_| ours).unwrap_or(0)
+}
+
+/// What a process is told of `count` such sockets, which it takes over as its pidns's first one.
+pub(crate) fn announce(count: u32, environment: &mut Vec<String>) {
+    if count > 0 {
+        environment.extend([format!("LISTEN_FDS={count}"), "LISTEN_PID=1".to_owned()]);
+    }
+}
+
 /// Checks that `count` descriptors from 3 on are open.
 ///
 /// # Errors
 /// InvalidArgument when one isn't.
 pub(crate) fn check_preserved(count: u32) -> Result<()> {
-    let last = count.checked_add(3).filter(|last| *last <= 1 << 20).ok_or_else(|| {
-        Error::invalid_argument(format!("--preserve-fds {count}: nobody has so many"))
-    })?;
+    let last = count
+        .checked_add(handed_in().saturating_add(3))
+        .filter(|last| *last <= 1 << 20)
+        .ok_or_else(|| {
+            Error::invalid_argument(format!("--preserve-fds {count}: nobody has so many"))
+        })?;
     for number in 3..last {
         if !Path::new(&format!("/proc/self/fd/{number}")).exists() {
             let message = format!("--preserve-fds {count}: descriptor {number} is not open");

@@ -11,9 +11,11 @@
 
 mod bad;
 mod clients;
+mod command;
 mod devices;
 mod exec;
 mod filter;
+mod flags;
 mod hooks;
 mod lifecycle;
 mod limits;

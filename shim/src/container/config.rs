@@ -33,6 +33,10 @@ pub fn read_spec(path: &Path) -> Result<Spec> {
 /// # Errors
 /// InvalidArgument, with the field that is wrong.
 pub fn parse<T: DeserializeOwned>(text: &[u8]) -> Result<T> {
+    // A list would be taken for the fields in their order.
+    if text.trim_ascii_start().first() == Some(&b'[') {
+        return Err(Error::invalid_argument("expected an object and not a list"));
+    }
     let mut reader = serde_json::Deserializer::from_slice(text);
     let document = serde_path_to_error::deserialize(&mut reader);
     let document = document.map_err(|error| Error::invalid_argument(error.to_string()))?;
@@ -50,6 +54,7 @@ mod tests {
         for (text, words) in [
             ("{}}", "trailing"),
             ("no spec", "expected"),
+            (" []", "object"),
             (r#"{"process":{"user":{"uid":-1}}}"#, "process.user.uid"),
             (r#"{"process":{"user":{"uid":4294967296}}}"#, "process.user.uid"),
             (r#"{"process":{"rlimits":[{"type":"a","soft":-1}]}}"#, "process.rlimits[0].soft"),

@@ -44,7 +44,7 @@ impl Container {
                     filter,
                     namespaces: namespaces.private(),
                     init,
-                    channel: request.gate.is_none().then_some(channel),
+                    channel: Some(channel),
                 })
             }
             Err(error) => {

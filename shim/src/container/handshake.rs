@@ -17,9 +17,10 @@
 //!          | <----------------------- close --- |  execve closed the child's end: it runs
 //! ```
 //!
-//! A first process that is to outlive its creator has a *gate*, a listening socket: after `Ready`
-//! the child leaves the creator's socket for whoever connects there, and `Start` and what follows
-//! comes that way. One that connects and leaves without `Start` changes nothing.
+//! A first process that is to outlive its creator has a *gate*, a listening socket. It ends with its
+//! creator until that one has sent `Left`, after `Ready`; then the child leaves the creator's socket
+//! for whoever connects to the gate, and `Start` and what follows comes that way. One that connects
+//! and leaves without `Start` changes nothing.
 //!
 //! Two other children use the same messages: one that makes idmapped mounts sends a `Tree` for
 //! each and `Ready`, and one that leads the first process into a userns that is there already
@@ -73,6 +74,8 @@ pub(super) enum Go {
     Cgroup,
     /// The hooks that run beside it have run.
     HooksRan,
+    /// Its creator leaves it to whoever comes to its gate.
+    Left,
     /// It is to become the program.
     Start,
 }
@@ -120,6 +123,7 @@ impl Go {
             Self::Mapped => b'm',
             Self::Cgroup => b'c',
             Self::HooksRan => b'h',
+            Self::Left => b'l',
             Self::Start => b's',
         }
     }

@@ -11,9 +11,10 @@ use berth_sys::namespace::{self, Namespaces};
 use berth_sys::path::Root;
 use berth_sys::{loopback, process};
 use berth_types::{Result, ResultExt};
+use rustix::process::Signal;
 use rustix::thread::{self, Gid, Uid};
 
-use super::handshake::{self, ChildEnd, Go, Place, Report};
+use super::handshake::{self, ChildEnd, Go, Place, Report, Start};
 use super::last_steps::{self, LastSteps};
 use super::mounts::What;
 use super::plan::Plan;
@@ -56,11 +57,9 @@ impl Init<'_> {
         self.close_filesystem(&root)?;
         self.plan.root.enter(&root)?;
         let image = self.last_steps(&root).prepare()?;
+        self.follow_creator(None)?;
         self.channel.report(&Report::Ready)?;
-        let start = match self.gate {
-            Some(gate) => self.channel.open_gate(gate)?,
-            None => self.channel.wait_for_start()?,
-        };
+        let start = self.wait_for_start()?;
         hooks::run(
             &self.plan.about.hooks.start_container,
             &hooks::state(&self.plan.about, "created", self.pid()),
@@ -72,6 +71,7 @@ impl Init<'_> {
     /// A session, a keyring and a umask of its own.
     fn leave_shim(&mut self) -> Result<()> {
         handshake::forget(self.shim_end, self.channel)?;
+        self.follow_creator(Some(Signal::KILL))?;
         last_steps::clear_umask();
         rustix::process::setsid().map_err(std::io::Error::from).context(|| "start a session")?;
         if self.plan.new_keyring {
@@ -115,6 +115,23 @@ impl Init<'_> {
             }
         };
         Ok(self.place.insert(place))
+    }
+
+    /// Chooses the signal for the creator's death, if it may outlive that one: it must not stay
+    /// in a hook or a mount then. While it listens to its creator it hears of that.
+    fn follow_creator(&self, signal: Option<Signal>) -> Result<()> {
+        if self.gate.is_none() {
+            return Ok(());
+        }
+        rustix::process::set_parent_process_death_signal(signal)
+            .map_err(std::io::Error::from)
+            .context(|| "choose the signal for the parent's death")
+    }
+
+    fn wait_for_start(&mut self) -> Result<Start> {
+        let Some(gate) = self.gate else { return self.channel.wait_for_start() };
+        self.channel.wait_for(Go::Left)?;
+        self.channel.open_gate(gate)
     }
 
     fn pid(&self) -> Option<i32> {

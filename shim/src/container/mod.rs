@@ -57,7 +57,7 @@ use berth_types::spec::{self, Spec};
 
 use about::About;
 use filter::Filter;
-use handshake::ShimEnd;
+use handshake::{Go, ShimEnd};
 
 pub use config::{parse, read_spec};
 pub use existing::Existing;
@@ -86,8 +86,9 @@ pub struct CreateRequest {
     pub no_pivot: bool,
     /// How many further descriptors of the caller's its first process keeps, from 3 on.
     pub preserved_fds: u32,
-    /// A listening socket at which the first process then waits for [`Existing`] to start it. It
-    /// outlives its creator; [`Container::start`] is not for the value that is returned.
+    /// A listening socket at which the first process waits for [`Existing`] to start it, once it
+    /// was left there: [`Container::leave`] and not [`Container::start`] is for the value that is
+    /// returned.
     pub gate: Option<OwnedFd>,
 }
 
@@ -143,6 +144,14 @@ impl Container {
     /// Hands over the master of the first process's terminal.
     pub fn take_terminal(&mut self) -> Option<OwnedFd> {
         self.init.terminal.take()
+    }
+
+    /// Leaves the first process to whoever comes to its gate: it outlives the caller from now on.
+    ///
+    /// # Errors
+    /// When it can't be told. That it is dead is no failure.
+    pub fn leave(&mut self) -> Result<()> {
+        self.channel.take().map_or(Ok(()), |channel| channel.go(Go::Left))
     }
 
     /// Its control group: limits, figures, freezing, killing.
