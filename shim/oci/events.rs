@@ -83,8 +83,8 @@ impl Events {
                 return Ok(());
             }
             if !is_there() {
-                // Somebody was faster at deleting what was killed.
-                return self.print("oom", None);
+                // Somebody was faster at deleting what was killed, if that is not an old story.
+                return if before == 0 { self.print("oom", None) } else { Ok(()) };
             }
             tokio::time::sleep(Duration::from_millis(pause)).await;
         }

@@ -2,10 +2,10 @@
 
 use std::io::Write;
 
-use berth_types::{Result, ResultExt};
+use berth_types::{Kind, Result, ResultExt};
 use clap::ValueEnum;
 
-use crate::record::{Found, Records};
+use crate::record::Records;
 use crate::state::{self, Report};
 
 /// Lists containers.
@@ -34,26 +34,31 @@ impl List {
         if self.quiet {
             return all.iter().try_for_each(|found| line(&found.record.id));
         }
-        let reports: Vec<Report<'_>> = all.iter().map(Report::new).collect::<Result<_>>()?;
+        let mut reports = Vec::with_capacity(all.len());
+        for found in &all {
+            match Report::new(found) {
+                // It was deleted meanwhile.
+                Err(error) if error.kind() == Kind::NotFound => {}
+                report => reports.push(report?),
+            }
+        }
         match self.format {
             Format::Json => state::print(&reports),
-            Format::Table => table(&all, &reports),
+            Format::Table => table(&reports),
         }
     }
 }
 
-fn table(all: &[Found], reports: &[Report<'_>]) -> Result<()> {
+fn table(reports: &[Report<'_>]) -> Result<()> {
     let title = ["ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER"].map(str::to_owned);
     let mut rows = vec![title];
-    for (found, report) in all.iter().zip(reports) {
-        let (record, bundle) = (&found.record, found.record.bundle.display().to_string());
-        let [pid, status] = [report.pid.to_string(), report.status.to_owned()];
+    for report in reports {
         rows.push([
-            record.id.clone(),
-            pid,
-            status,
-            bundle,
-            record.created.clone(),
+            report.id.to_owned(),
+            report.pid.to_string(),
+            report.status.to_owned(),
+            report.bundle.display().to_string(),
+            report.created.to_owned(),
             report.owner.to_owned(),
         ]);
     }

@@ -145,7 +145,7 @@ impl Records {
         let file = path.join(STATE);
         let text = match fs::read(&file) {
             Err(error) if error.kind() == ErrorKind::NotFound => {
-                return Err(Error::not_found(format!("container {id} does not exist")));
+                return Err(no_such(id));
             }
             text => text.context(|| format!("read {}", file.display()))?,
         };
@@ -225,7 +225,8 @@ impl Found {
 
     /// A connection to the gate; `None` when it is closed, because the container was started.
     fn connect(&self) -> Result<Option<std::os::fd::OwnedFd>> {
-        let directory = File::open(&self.path).context(|| "open the container's state")?;
+        let directory = File::open(&self.path).context(|| "open the container's state");
+        let directory = directory.map_err(|error| self.or_deleted(error))?;
         match socket::connect(directory.as_fd(), GATE) {
             Ok(connection) => Ok(Some(connection)),
             Err(error) => match error.kind() {
@@ -240,7 +241,15 @@ impl Found {
     /// # Errors
     /// When it can't be read.
     pub(crate) fn spec(&self) -> Result<Spec> {
-        read_spec(&self.path.join(CONFIG))
+        read_spec(&self.path.join(CONFIG)).map_err(|error| self.or_deleted(error))
+    }
+
+    /// `error`, unless it comes from another command's deleting the container meanwhile.
+    fn or_deleted(&self, error: Error) -> Error {
+        match self.path.join(STATE).exists() {
+            true => error,
+            false => no_such(&self.record.id),
+        }
     }
 
     /// What is there without the first process.
@@ -263,6 +272,10 @@ impl Found {
         };
         Container::find(Existing { id, bundle, spec, pid, pidfd, gate })
     }
+}
+
+fn no_such(id: &str) -> Error {
+    Error::not_found(format!("container {id} does not exist"))
 }
 
 /// Reads a spec.

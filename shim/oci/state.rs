@@ -21,12 +21,12 @@ pub(crate) struct State {
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Report<'a> {
     oci_version: &'a str,
-    id: &'a str,
+    pub(crate) id: &'a str,
     pub(crate) pid: i32,
     pub(crate) status: &'static str,
-    bundle: &'a Path,
+    pub(crate) bundle: &'a Path,
     rootfs: &'a Path,
-    created: &'a str,
+    pub(crate) created: &'a str,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     annotations: &'a BTreeMap<String, String>,
     /// Only root creates containers.

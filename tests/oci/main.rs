@@ -10,10 +10,12 @@
 #![allow(clippy::unwrap_used, reason = "a failed step fails the test")]
 
 mod bad;
+mod churn;
 mod clients;
 mod command;
 mod devices;
 mod exec;
+mod faults;
 mod filter;
 mod flags;
 mod hooks;

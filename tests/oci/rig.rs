@@ -70,6 +70,12 @@ fn on(runtime: Runtime, test: impl Fn(&mut Rig)) {
     rig.assert_nothing_left();
 }
 
+/// How often something is done: `usual` times, unless the environment has a number called `name`,
+/// as for longer runs.
+pub(crate) fn rounds(name: &str, usual: u32) -> u32 {
+    std::env::var(name).map_or(usual, |number| number.parse().unwrap())
+}
+
 /// Says that something was not tested, past the harness, which swallows what tests print.
 pub(crate) fn skip(why: &str) {
     let thread = std::thread::current();

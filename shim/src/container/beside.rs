@@ -4,6 +4,7 @@ use std::os::fd::AsFd;
 
 use berth_sys::{clone, pidfd};
 use berth_types::{Error, Result, ResultExt};
+use rustix::process::{Signal, set_parent_process_death_signal};
 
 use super::handshake::{self, Report, ShimEnd};
 
@@ -13,6 +14,8 @@ pub(super) async fn run(work: impl FnOnce() -> Result<()>) -> Result<()> {
     let (shim, child_end) = handshake::pair()?;
     let options = clone::Options { unseen: true, ..clone::Options::default() };
     let child = clone::spawn(options, || {
+        // Nobody is left who waits for it then. It fails for no signal that there is.
+        let _ = set_parent_process_death_signal(Some(Signal::KILL));
         let report = work().map_or_else(Report::Failed, |()| Report::Ready);
         child_end.report(&report).is_err().into()
     })

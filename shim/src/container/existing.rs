@@ -57,7 +57,7 @@ fn foreign_namespaces(pid: i32) -> Result<Namespaces> {
         // A kernel may lack a kind.
         let Ok(ours) = fs::read_link(format!("/proc/self/ns/{file}")) else { continue };
         let theirs = fs::read_link(format!("/proc/{pid}/ns/{file}")).map_err(|error| {
-            let message = format!("process {pid} of the container is not there: {error}");
+            let message = format!("the container is not running: process {pid}: {error}");
             Error::new(Kind::FailedPrecondition, message)
         })?;
         if theirs != ours {
