@@ -25,9 +25,13 @@ impl Kill {
     /// # Errors
     /// NotFound without such a container, FailedPrecondition when it has ended, InvalidArgument
     /// for what is no signal.
-    pub(crate) fn run(self, records: &Records) -> Result<()> {
+    pub(crate) async fn run(self, records: &Records) -> Result<()> {
         let number = signal::parse(&self.signal)?;
-        let found = records.find(&self.id)?;
+        let found = match self.all {
+            // Nobody deletes it, and makes another one of that name, meanwhile.
+            true => records.claim(&self.id).await?,
+            false => records.find(&self.id)?,
+        };
         let remains = found.remains()?;
         if self.all {
             return container::signal_all(remains.cgroup(), number);

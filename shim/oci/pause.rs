@@ -16,7 +16,8 @@ impl Pause {
     /// # Errors
     /// NotFound without such a container, FailedPrecondition when it isn't running.
     pub(crate) async fn run(self, records: &Records) -> Result<()> {
-        let found = records.find(&self.id)?;
+        // For itself: nobody deletes it, and makes another one of that name, meanwhile.
+        let found = records.claim(&self.id).await?;
         match found.status()? {
             Status::Created | Status::Running => {
                 container::freeze(found.remains()?.cgroup(), &self.id).await

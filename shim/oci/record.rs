@@ -92,7 +92,7 @@ pub(crate) struct Found {
     pub(crate) record: Record,
     pub(crate) path: PathBuf,
     life: Option<Life>,
-    /// Locks it for who deletes it.
+    /// Locks it for the one command that has it.
     pub(crate) claim: Option<File>,
 }
 

@@ -1,7 +1,7 @@
 //! Removing what is kept of a container, which more than one command may want at once.
 //!
-//! Who deletes a container locks its `state.json` first, so that another one does not come to the
-//! next container of that name; and then its directory, as who creates one does.
+//! Who deletes a container locks its `state.json` first, as do those who come to it by its control
+//! group, so that none of them gets at the next container of that name; and then its directory, as who creates one does.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -14,13 +14,14 @@ use crate::lock;
 use crate::record::{CONFIG, Found, Records, STATE, read_spec};
 
 impl Records {
-    /// The container `id`, for the caller alone to delete.
+    /// The container `id`, for the caller alone to delete, or to change by its control group.
     ///
     /// # Errors
     /// NotFound when there is none; Aborted when somebody else doesn't come to an end with it.
     pub(crate) async fn claim(&self, id: &str) -> Result<Found> {
         let state = self.directory(id)?.join(STATE);
-        let claim = lock::wait(&state, || format!("container {id} is being deleted")).await?;
+        let claim =
+            lock::wait(&state, || format!("another command is at work on container {id}")).await?;
         let mut found = self.find(id)?;
         found.claim = claim;
         Ok(found)

@@ -14,8 +14,8 @@ pub(crate) struct Resume {
 impl Resume {
     /// # Errors
     /// NotFound without such a container, FailedPrecondition when it isn't paused.
-    pub(crate) fn run(self, records: &Records) -> Result<()> {
-        let found = records.find(&self.id)?;
+    pub(crate) async fn run(self, records: &Records) -> Result<()> {
+        let found = records.claim(&self.id).await?;
         let remains = found.remains()?;
         // A container may be paused before it is started too.
         if found.status()? == Status::Stopped || !remains.cgroup().is_frozen()? {

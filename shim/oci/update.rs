@@ -67,8 +67,8 @@ impl Update {
     /// # Errors
     /// NotFound without such a container, FailedPrecondition when it has ended, InvalidArgument
     /// for limits that can't be.
-    pub(crate) fn run(self, records: &Records) -> Result<()> {
-        let found = records.find(&self.id)?;
+    pub(crate) async fn run(self, records: &Records) -> Result<()> {
+        let found = records.claim(&self.id).await?;
         if found.status()? == Status::Stopped {
             return Err(Error::failed_precondition("container not running"));
         }

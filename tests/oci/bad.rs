@@ -1,23 +1,73 @@
 //! Specs that can't be followed: each is refused by naming the field, and nothing is left.
 
 use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
-use crate::rig::{Rig, Runtime, on_both};
+use crate::rig::{Rig, Runtime, on_both, on_ours};
 
 /// Creates a container from the spec after `change`, which must fail. Ours names the `field`; the
 /// reference has words of its own.
-fn refused(rig: &mut Rig, field: &str, change: impl FnOnce(&mut Value)) {
+pub(crate) fn refused(rig: &mut Rig, field: &str, change: impl FnOnce(&mut Value)) {
     let whole = rig.spec.clone();
+    rig.spec["process"]["args"] = json!(["true"]);
     change(&mut rig.spec);
-    let refused = rig.create(&["true"]);
+    rig.write_spec();
+    let before = tree(&rig.root());
+    let refused = rig.verb(&["create"]);
     assert_ne!(refused.code, 0, "{field} {:?}", rig.runtime);
     if rig.runtime == Runtime::Berth {
         refused.exited(1).complains(field);
+        assert_eq!(tree(&rig.root()), before, "{field}: something was made in the root");
     }
     rig.assert_nothing_left();
+    assert_eq!(processes(rig), [0; 0], "{field}");
     rig.spec = whole;
+}
+
+/// All paths below `directory`.
+pub(crate) fn tree(directory: &Path) -> Vec<PathBuf> {
+    let mut all = Vec::new();
+    for entry in fs::read_dir(directory).unwrap().flatten() {
+        if entry.file_type().unwrap().is_dir() {
+            all.extend(tree(&entry.path()));
+        }
+        all.push(entry.path());
+    }
+    all.sort();
+    all
+}
+
+/// The processes of the runtime's that have the rig's bundle in their command line.
+fn processes(rig: &Rig) -> Vec<i32> {
+    let ours = rig.bundle().to_str().unwrap();
+    let all = fs::read_dir("/proc").unwrap().flatten();
+    let pids = all.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    let line = |pid: &i32| fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    pids.filter(|pid| line(pid).contains(ours)).collect()
+}
+
+/// Creates a container for each of `values` at `pointer` (RFC 6901) of its spec, which must fail
+/// and name the field in ours.
+pub(crate) fn each_refused(rig: &mut Rig, cases: &[(&str, Value)]) {
+    for (pointer, value) in cases {
+        let field = pointer.trim_start_matches('/').replace('/', ".");
+        refused(rig, &field, |spec| set(spec, pointer, value.clone()));
+    }
+}
+
+/// Sets what is at `pointer`, making objects on the way there.
+fn set(document: &mut Value, pointer: &str, value: Value) {
+    let mut place = document;
+    for name in pointer.split('/').skip(1) {
+        if place.is_null() {
+            *place = json!({});
+        }
+        place = &mut place[name];
+    }
+    *place = value;
 }
 
 /// A spec that is no JSON, or endless.
@@ -38,7 +88,7 @@ fn no_spec() {
 /// A spec of 50 MB.
 #[test]
 fn a_huge_spec() {
-    crate::rig::on_ours("it reads whatever there is", |rig| {
+    on_ours("it reads whatever there is", |rig| {
         rig.spec["annotations"] = json!({ "a": "a".repeat(50 << 20) });
         rig.create(&["true"]).exited(1).complains("config.json");
     });
@@ -108,7 +158,7 @@ fn mounts_elsewhere() {
                 "options": options }));
         });
     });
-    crate::rig::on_ours("it takes such paths for others, in the root", |rig| {
+    on_ours("it takes such paths for others, in the root", |rig| {
         refused(rig, "mounts", |spec| {
             let mounts = spec["mounts"].as_array_mut().unwrap();
             mounts.push(json!({ "destination": "/../../etc", "type": "tmpfs", "source": "t" }));
@@ -119,7 +169,7 @@ fn mounts_elsewhere() {
 /// Control groups elsewhere.
 #[test]
 fn control_groups_elsewhere() {
-    crate::rig::on_ours("it takes such paths for others", |rig| {
+    on_ours("it takes such paths for others", |rig| {
         for path in ["/../x", "a/../../b", "system.slice:docker:x"] {
             refused(rig, "linux.cgroupsPath", |spec| spec["linux"]["cgroupsPath"] = json!(path));
         }
@@ -132,7 +182,7 @@ fn labels_without_their_modules() {
     if std::path::Path::new("/sys/fs/selinux/enforce").exists() {
         return crate::rig::skip("both: this machine has SELinux");
     }
-    crate::rig::on_ours("it passes over labels", |rig| {
+    on_ours("it passes over labels", |rig| {
         refused(rig, "process.selinuxLabel", |spec| {
             spec["process"]["selinuxLabel"] = json!("a:b:c:s0");
         });
@@ -163,9 +213,41 @@ fn ids_that_lead_elsewhere() {
 /// Flags for what is not offered.
 #[test]
 fn flags_that_are_not_offered() {
-    crate::rig::on_ours("it has a systemd driver", |rig| {
+    on_ours("it has a systemd driver", |rig| {
         rig.write_spec();
         let call = rig.call(&["--systemd-cgroup", "create", &rig.id]);
         call.exited(1).complains("--systemd-cgroup");
+    });
+}
+
+/// A document that is nested without an end, in a field that is known and in one that isn't.
+#[test]
+fn endless_nesting() {
+    on_both(|rig| {
+        for field in ["linux", "unknown"] {
+            let deep = "[".repeat(100_000);
+            let text = format!("{{\"ociVersion\": \"1.0.2\", \"{field}\": {deep}");
+            fs::write(rig.bundle().join("config.json"), text).unwrap();
+            rig.verb(&["create"]).exited(1);
+            rig.assert_nothing_left();
+        }
+    });
+}
+
+/// Something else in place of the spec: a directory, a link to itself, a FIFO that nobody writes.
+#[test]
+fn a_spec_that_is_no_file() {
+    on_ours("it waits for a FIFO's writer", |rig| {
+        let config = rig.bundle().join("config.json");
+        fs::create_dir(&config).unwrap();
+        rig.verb(&["create"]).exited(1).complains("config.json");
+        fs::remove_dir(&config).unwrap();
+        symlink("config.json", &config).unwrap();
+        rig.verb(&["create"]).exited(1).complains("config.json");
+        fs::remove_file(&config).unwrap();
+        let mode = rustix::fs::Mode::from_raw_mode(0o644);
+        let kind = rustix::fs::FileType::Fifo;
+        rustix::fs::mknodat(rustix::fs::CWD, &config, kind, mode, 0).unwrap();
+        rig.verb(&["create"]).exited(1).complains("config.json");
     });
 }

@@ -63,7 +63,7 @@ const LEGAL: [&str; 14] = [
     "is paused",
     "paused already",
     "first process was killed",
-    "is being deleted",
+    "another command is at work",
     "process of the container is gone",
     "was started before",
 ];

@@ -9,6 +9,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a failed step fails the test")]
 
+mod attacks;
 mod bad;
 mod churn;
 mod clients;
@@ -23,6 +24,7 @@ mod lifecycle;
 mod limits;
 mod mounts;
 mod namespaces;
+mod nonsense;
 mod process;
 mod rig;
 mod rights;

@@ -139,6 +139,14 @@ impl Rig {
         self.bundle().join("rootfs")
     }
 
+    /// The file of the runtime's program.
+    pub(crate) fn program(&self) -> PathBuf {
+        match self.runtime {
+            Runtime::Berth => self.runtime.program(),
+            Runtime::Runc => PathBuf::from("/usr/sbin/runc"),
+        }
+    }
+
     /// The runtime's command line up to its command.
     pub(crate) fn command(&self) -> Command {
         let mut command = Command::new(self.runtime.program());

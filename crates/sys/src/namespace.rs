@@ -145,5 +145,22 @@ impl Home {
 /// # Errors
 /// Those of `open(2)`.
 pub fn open(path: &str) -> io::Result<OwnedFd> {
-    Ok(rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?)
+    // What is there may be a FIFO, which must not make this wait.
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
+    Ok(rustix::fs::open(path, flags, Mode::empty())?)
+}
+
+/// The kind of the namespace that `file` stands for (`ioctl_ns(2)`).
+///
+/// # Errors
+/// `ENOTTY` when it stands for none.
+pub fn kind(file: BorrowedFd<'_>) -> io::Result<Namespaces> {
+    /// `NS_GET_NSTYPE`
+    const NS_GET_NSTYPE: libc::Ioctl = 0xb703;
+    // SAFETY: the request takes no argument and returns an integer; the descriptor is borrowed for
+    // the duration of the call.
+    match unsafe { libc::ioctl(file.as_raw_fd(), NS_GET_NSTYPE) } {
+        -1 => Err(io::Error::last_os_error()),
+        bits => Ok(Namespaces(bits)),
+    }
 }

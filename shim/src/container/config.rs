@@ -2,10 +2,12 @@
 
 use std::fs::File;
 use std::io::Read;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use berth_types::spec::Spec;
 use berth_types::{Error, Result, ResultExt};
+use rustix::fs::OFlags;
 use serde::de::DeserializeOwned;
 
 /// No spec that anybody means is larger, in bytes.
@@ -18,7 +20,10 @@ const MAX: u64 = 16 << 20;
 /// place and the field that is wrong.
 pub fn read_spec(path: &Path) -> Result<Spec> {
     let invalid = |why: String| Error::invalid_argument(format!("{}: {why}", path.display()));
-    let file = File::open(path).map_err(|error| invalid(error.to_string()))?;
+    // A FIFO in its place must not make this wait.
+    let flags = OFlags::NONBLOCK.bits() as i32;
+    let file = File::options().read(true).custom_flags(flags).open(path);
+    let file = file.map_err(|error| invalid(error.to_string()))?;
     let mut text = Vec::new();
     let what = || format!("read {}", path.display());
     let length = file.take(MAX + 1).read_to_end(&mut text).context(what)?;

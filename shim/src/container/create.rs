@@ -6,7 +6,7 @@ use std::time::Duration;
 use berth_sys::cgroup::Cgroup;
 use berth_sys::clone;
 use berth_sys::namespace::Namespaces;
-use berth_types::{Error, Result, ResultExt};
+use berth_types::{Error, Kind, Result, ResultExt};
 
 use super::cgroup_mounts::CGROUP2_SUPER_MAGIC;
 use super::guide;
@@ -21,6 +21,15 @@ use super::{Container, CreateRequest, Io, Process, hooks, net_devices, owners};
 const READY: Duration = Duration::from_secs(60);
 
 impl Container {
+    /// Checks whether the container of `request` can be created, as far as that can be told before
+    /// anything is made.
+    ///
+    /// # Errors
+    /// As [`Container::create`] for what is wrong with the spec itself.
+    pub fn check(request: &CreateRequest) -> Result<()> {
+        Plan::check(request).map(drop)
+    }
+
     /// Creates the container of `request`, with its first process ready to become the program.
     ///
     /// # Errors
@@ -85,7 +94,7 @@ impl Birth<'_> {
         let plan = self.plan;
         let mut target = None;
         if clones_into_cgroup() {
-            let made = Cgroup::create(&plan.cgroup, &plan.resources)?;
+            let made = make_cgroup(plan)?;
             target = cgroup.insert(made).clone_target()?;
         }
         let mut newborn = self.spawn(target.as_ref()).await?;
@@ -137,7 +146,7 @@ impl Birth<'_> {
         }
         let cgroup = match cgroup {
             Some(cgroup) => cgroup,
-            None => cgroup.insert(Cgroup::create(&plan.cgroup, &plan.resources)?),
+            None => cgroup.insert(make_cgroup(plan)?),
         };
         newborn.set_oom_score(plan.program.oom_score_adj)?;
         let place = Place { pid, cgroup: cgroup.directories() };
@@ -161,6 +170,13 @@ impl Birth<'_> {
         hooks::run_beside(&hooks.create_runtime, &state).await.context(|| "createRuntime")?;
         newborn.channel.go(Go::HooksRan)
     }
+}
+
+fn make_cgroup(plan: &Plan) -> Result<Cgroup> {
+    Cgroup::create(&plan.cgroup, &plan.resources).map_err(|error| match error.kind() {
+        Kind::InvalidArgument | Kind::FailedPrecondition => error.context("linux.resources"),
+        _ => error,
+    })
 }
 
 fn expect(report: Option<Report>, is_it: impl Fn(&Report) -> bool) -> Result<()> {

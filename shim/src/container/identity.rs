@@ -30,9 +30,10 @@ impl Identity {
     pub(super) fn check(process: &spec::Process) -> Result<Self> {
         let spec::User { uid, gid, umask, additional_gids, .. } = &process.user;
         // 2^31 and above are "no id" to some interfaces and wrap in others.
-        for id in [uid, gid].into_iter().chain(additional_gids) {
+        let further = additional_gids.iter().map(|gid| ("additionalGids", gid));
+        for (field, id) in [("uid", uid), ("gid", gid)].into_iter().chain(further) {
             if *id > i32::MAX as u32 {
-                let message = format!("process.user: the id {id} is above {}", i32::MAX);
+                let message = format!("process.user.{field}: {id} is above {}", i32::MAX);
                 return Err(Error::invalid_argument(message));
             }
         }

@@ -83,6 +83,10 @@ impl NamespacePlan {
 fn open(kind: Namespaces, path: &str) -> Result<Option<OwnedFd>> {
     let open = || {
         let theirs = namespace::open(path)?;
+        if namespace::kind(theirs.as_fd()).ok() != Some(kind) {
+            let message = format!("it is no {} namespace", name_of(kind));
+            return Err(std::io::Error::other(message));
+        }
         let ours = rustix::fs::stat(format!("/proc/self/ns/{}", name_of(kind)))?;
         let stat = rustix::fs::fstat(&theirs)?;
         let same = (stat.st_dev, stat.st_ino) == (ours.st_dev, ours.st_ino);

@@ -67,6 +67,7 @@ impl Plan {
     /// InvalidArgument, naming the field; Unimplemented for what is not offered.
     pub(super) fn check(request: &CreateRequest) -> Result<Self> {
         let spec = &request.spec;
+        refuse_zero_bytes(spec)?;
         let about = About::check(&request.id, &request.bundle, spec)?;
         let linux = spec.linux.clone().unwrap_or_default();
         refuse_unoffered(&linux)?;
@@ -98,6 +99,33 @@ impl Plan {
             new_keyring: !request.no_new_keyring,
             namespaces,
         })
+    }
+}
+
+/// The kernel would take what comes before for all of it.
+fn refuse_zero_bytes(spec: &Spec) -> Result<()> {
+    let linux = spec.linux.as_ref();
+    let paths = |list: fn(&spec::Linux) -> &Vec<String>| linux.map(list).into_iter().flatten();
+    let root = spec.root.iter().map(|root| ("root.path", &root.path));
+    let names = spec.hostname.iter().map(|name| ("hostname", name));
+    let domains = spec.domainname.iter().map(|name| ("domainname", name));
+    let cgroup = linux.and_then(|linux| linux.cgroups_path.as_ref());
+    let mounts = spec.mounts.iter().map(|mount| ("mounts", &mount.destination));
+    let sources = spec.mounts.iter().filter_map(|mount| Some(("mounts", mount.source.as_ref()?)));
+    let mut all = root
+        .chain(names)
+        .chain(domains)
+        .chain(cgroup.map(|path| ("linux.cgroupsPath", path)))
+        .chain(paths(|linux| &linux.masked_paths).map(|path| ("linux.maskedPaths", path)))
+        .chain(paths(|linux| &linux.readonly_paths).map(|path| ("linux.readonlyPaths", path)))
+        .chain(mounts)
+        .chain(sources)
+        .chain(spec.process.iter().map(|process| ("process.cwd", &process.cwd)));
+    match all.find(|(_, text)| text.contains('\0')) {
+        Some((field, text)) => {
+            Err(Error::invalid_argument(format!("{field}: {text:?} has a zero byte")))
+        }
+        None => Ok(()),
     }
 }
 
@@ -158,6 +186,9 @@ fn check_cgroup(path: PathBuf) -> Result<PathBuf> {
     }
     if path.components().any(|part| part == Component::ParentDir) {
         return Err(invalid("has .. in it: name the control group directly"));
+    }
+    if !path.components().any(|part| matches!(part, Component::Normal(_))) {
+        return Err(invalid("names no control group: give it at least one name"));
     }
     Ok(path)
 }

@@ -1,7 +1,7 @@
 //! The device list of a specification, checked, with the devices that every container may use.
 
 use berth_types::spec::DeviceRule;
-use berth_types::{Error, Result};
+use berth_types::{Error, Result, ResultExt};
 
 /// Read, write and mknod, as bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -124,8 +124,8 @@ const ALWAYS: [Rule; 11] = [
 /// that matches decides, for reading, writing and mknod each.
 pub(super) fn effective(rules: &[DeviceRule]) -> Result<Vec<Rule>> {
     let mut all = Vec::with_capacity(rules.len() + ALWAYS.len());
-    for rule in rules {
-        all.push(Rule::parse(rule)?);
+    for (index, rule) in rules.iter().enumerate() {
+        all.push(Rule::parse(rule).context(|| format!("devices[{index}]"))?);
     }
     all.extend(ALWAYS);
     Ok(all)

@@ -63,6 +63,35 @@ const X32_OWN: [(&str, u32); 36] = [
     ("pwritev2", 547),
 ];
 
+/// What the specification calls the architectures, after `SCMP_ARCH_`. Those that this machine
+/// hasn't are no mistake: profiles are for many machines.
+pub(super) const KNOWN: [&str; 24] = [
+    "X86",
+    "X86_64",
+    "X32",
+    "ARM",
+    "AARCH64",
+    "MIPS",
+    "MIPS64",
+    "MIPS64N32",
+    "MIPSEL",
+    "MIPSEL64",
+    "MIPSEL64N32",
+    "PPC",
+    "PPC64",
+    "PPC64LE",
+    "S390",
+    "S390X",
+    "PARISC",
+    "PARISC64",
+    "RISCV64",
+    "LOONGARCH64",
+    "M68K",
+    "SH",
+    "SHEB",
+    "NATIVE",
+];
+
 #[cfg(target_arch = "x86_64")]
 impl Abi {
     pub(super) const NATIVE: Self = Self::X8664;

@@ -6,7 +6,7 @@ use berth_types::spec::{Seccomp, Syscall};
 use berth_types::{Error, Result};
 
 use super::Program;
-use super::abi::{Abi, X32_BIT};
+use super::abi::{self, Abi, X32_BIT};
 use super::action::Action;
 use super::argument::Comparison;
 use super::assembler::{Assembler, JUMP_EQUAL, JUMP_GREATER_OR_EQUAL, Label};
@@ -35,14 +35,14 @@ struct Rules {
     general: Option<Action>,
 }
 
-/// Compiles `profile` for this machine. Fails with InvalidArgument for actions, comparisons and
-/// flags that don't exist, and for a profile too great for the kernel.
+/// Compiles `profile` for this machine. Fails with InvalidArgument for architectures, actions,
+/// comparisons and flags that don't exist, and for a profile too great for the kernel.
 pub fn compile(profile: &Seccomp) -> Result<Program> {
     let default = Action::parse(&profile.default_action, profile.default_errno_ret)?;
     let (names, rules) = collect(&profile.syscalls)?;
     let mut compiler =
         Compiler { rules: &rules, names: &names, default, program: Assembler::default() };
-    compiler.filter(&abis(&profile.architectures));
+    compiler.filter(&abis(&profile.architectures)?);
     let instructions = compiler.program.finish();
     if instructions.len() > MAX_INSTRUCTIONS {
         return Err(Error::invalid_argument(format!(
@@ -93,14 +93,22 @@ impl Rules {
 }
 
 /// The native one first, then what else the profile lists and this machine has.
-fn abis(names: &[String]) -> Vec<Abi> {
+fn abis(names: &[String]) -> Result<Vec<Abi>> {
     let mut all = vec![Abi::NATIVE];
-    for abi in names.iter().filter_map(|name| Abi::from_name(name)) {
-        if !all.contains(&abi) {
-            all.push(abi);
+    for name in names {
+        match Abi::from_name(name) {
+            Some(abi) if !all.contains(&abi) => all.push(abi),
+            Some(_) => {}
+            None if abi::KNOWN
+                .iter()
+                .any(|known| name.strip_prefix("SCMP_ARCH_") == Some(known)) => {}
+            None => {
+                let message = format!("seccomp architecture {name:?} is unknown");
+                return Err(Error::invalid_argument(message));
+            }
         }
     }
-    all
+    Ok(all)
 }
 
 fn flags(profile: &Seccomp) -> Result<u32> {

@@ -60,7 +60,11 @@ fn memory(memory: &Memory, all: &mut Vec<Setting>) {
         push("memory.kmem.tcp.limit_in_bytes", value);
     }
     if let Some(value) = memory.swappiness {
-        push("memory.swappiness", i64::try_from(value).unwrap_or(i64::MAX));
+        // Kernels take more, which the specification hasn't.
+        push(
+            "memory.swappiness",
+            i64::try_from(value).ok().filter(|it| *it <= 100).unwrap_or(i64::MAX),
+        );
     }
     if let Some(value) = memory.disable_oom_killer {
         push("memory.oom_control", value.into());
