@@ -130,14 +130,20 @@ impl Tree {
     /// a moved process forks is inside.
     fn move_into(&self, controller: Controller) -> Result<()> {
         let directory = &self.place(controller)?.directory;
+        // Those are listed for a while, and fork nothing any more.
+        let mut dying = Vec::new();
         for _ in 0..MOVE_TRIES {
             let inside = directory::pids(directory)?;
             let mut outside = self.pids()?;
-            outside.retain(|pid| !inside.contains(pid));
+            outside.retain(|pid| !inside.contains(pid) && !dying.contains(pid));
             if outside.is_empty() {
                 return Ok(());
             }
-            outside.iter().try_for_each(|pid| move_one(directory, *pid))?;
+            for pid in outside {
+                if !move_one(directory, pid)? {
+                    dying.push(pid);
+                }
+            }
         }
         Err(Error::unavailable(format!(
             "move processes into {}: they fork faster than they can be moved",
@@ -278,12 +284,12 @@ fn missing(controller: Controller) -> Error {
     ))
 }
 
-fn move_one(directory: &Path, pid: i32) -> Result<()> {
+/// Moves process `pid`. Whether it is there to be moved: whoever waits for it will know.
+fn move_one(directory: &Path, pid: i32) -> Result<bool> {
     let file = directory.join("cgroup.procs");
     match directory::write(&file, &pid.to_string()) {
-        Ok(()) => Ok(()),
-        // The process is gone, or was never there: whoever waits for it will know.
-        Err(error) if error.raw_os_error() == Some(libc::ESRCH) => Ok(()),
+        Ok(()) => Ok(true),
+        Err(error) if error.raw_os_error() == Some(libc::ESRCH) => Ok(false),
         Err(error) => Err(error).context(|| format!("move process {pid} into {}", file.display())),
     }
 }
