@@ -113,7 +113,9 @@ async fn snapshots() {
     }
     assert_eq!(code(client.remove(api.request(remove("base"))).await), Code::NotFound);
     let cleanup = CleanupRequest { snapshotter: OVERLAY.into() };
-    api.check(code(client.cleanup(api.request(cleanup)).await), Code::Ok);
+    // Debian's containerd has nothing to clean up.
+    let cleaned = code(client.cleanup(api.request(cleanup)).await);
+    assert!(matches!(cleaned, Code::Ok | Code::Unimplemented), "{cleaned:?}");
     let nobodys = CleanupRequest { snapshotter: "nobodys".into() };
     api.check(code(client.cleanup(api.request(nobodys)).await), Code::InvalidArgument);
 }

@@ -65,7 +65,8 @@ impl tasks_server::Tasks for Tasks {
         let (metadata, _, DeleteTaskRequest { container_id }) = request.into_parts();
         let deleted = self.0.change(&metadata, |backend, scope| async move {
             let ended = backend.tasks.delete(scope.namespace(), &container_id).await?;
-            Ok(ending(container_id, ended))
+            // As containerd leaves it: the init.
+            Ok(ending(String::new(), ended))
         });
         deleted.await.map(Response::new)
     }
