@@ -229,6 +229,34 @@ fn a_killed_shim_is_cleaned_up_after() {
     containerd.assert_nothing_left();
 }
 
+#[test]
+fn the_containers_of_a_group_share_a_shim() {
+    let containerd = Containerd::start();
+    for id in ["first", "second", "third"] {
+        let annotation = "io.kubernetes.cri.sandbox-id=first";
+        let run = ["run", "-d", "--runtime", "io.containerd.berth.v1", "--annotation", annotation];
+        containerd.ctr(&[&run[..], &[IMAGE, id, "sleep", "1000"]].concat());
+    }
+    let bundles = containerd.directory.path().join("state/io.containerd.runtime.v2.task/default");
+    let address = |id: &str| fs::read_to_string(bundles.join(id).join("address")).unwrap();
+    assert_eq!(address("first"), address("second"));
+    assert_eq!(address("first"), address("third"));
+    let kill = |id: &str| {
+        containerd.ctr(&["tasks", "kill", "-s", "KILL", id]);
+        until("it was not killed", || containerd.status(id).as_deref() == Some("STOPPED"));
+        containerd.ctr(&["tasks", "rm", id]);
+        containerd.ctr(&["containers", "rm", id]);
+    };
+    // The shim stays for the others, whose it was not started for.
+    kill("first");
+    let exec = ["tasks", "exec", "--exec-id", "x", "second", "echo", "on"];
+    assert_eq!(containerd.ctr(&exec), "on\n");
+    kill("second");
+    assert_eq!(containerd.status("third").as_deref(), Some("RUNNING"));
+    kill("third");
+    containerd.assert_nothing_left();
+}
+
 /// The shim whose working directory is `bundle`.
 fn find_shim(bundle: &Path) -> u32 {
     let processes = fs::read_dir("/proc").unwrap().filter_map(|entry| {

@@ -77,3 +77,44 @@ fn the_shims_program_is_out_of_reach() {
     let error = std::fs::File::options().write(true).open(&program).expect_err("not writable");
     assert_eq!(error.kind(), std::io::ErrorKind::ReadOnlyFilesystem);
 }
+
+#[test]
+fn output_goes_where_a_log_uri_says() {
+    use std::os::unix::fs::PermissionsExt;
+    let engine = engine();
+    let log = engine.path("log-of-one");
+    let uri = format!("file://{}", log.display());
+    let script = "echo out; echo err >&2";
+    engine.ctr(&["run", "-d", "--log-uri", &uri, IMAGE, "one", "sh", "-c", script]).success();
+    wait_until("both lines", || {
+        let text = std::fs::read_to_string(&log).unwrap_or_default();
+        text.contains("out\n") && text.contains("err\n")
+    });
+
+    let (program, log) = (engine.path("logger"), engine.path("log-of-two"));
+    let collect = "#!/bin/sh\nexec 5>&-\necho $CONTAINER_ID $1 $2 > $2\ncat <&3 >> $2\n";
+    std::fs::write(&program, collect).unwrap();
+    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o700)).unwrap();
+    let uri = format!("binary://{}?to={}", program.display(), log.display());
+    engine.ctr(&["run", "-d", "--log-uri", &uri, IMAGE, "two", "seq", "1", "10000"]).success();
+    let expected = (1..=10_000).map(|number| format!("{number}\n")).collect::<String>();
+    let expected = format!("two to {}\n{expected}", log.display());
+    wait_until("all lines", || std::fs::read_to_string(&log).is_ok_and(|text| text == expected));
+}
+
+/// An image's labels must not say where output goes, nor run anything of the host's.
+#[test]
+fn labels_of_an_image_start_no_logging_program() {
+    let Some(engine) = Engine::berth() else { return };
+    let touched = engine.path("touched");
+    let uri = format!("binary:///bin/touch?{}", touched.display());
+    let labels = serde_json::json!({
+        "containerd.io/restart.loguri": uri,
+        "io.containerd.log-uri": uri,
+        "nerdctl/log-uri": uri,
+    });
+    engine.import(&Image::busybox(IMAGE).config("Labels", labels));
+    engine.cli(&["run", "--rm", IMAGE, "true"]).success();
+    engine.ctr(&["run", "--rm", IMAGE, "one", "true"]).success();
+    assert!(!touched.exists());
+}

@@ -45,7 +45,8 @@ pub(crate) struct Bootstrap {
 }
 
 impl Bootstrap {
-    fn parse(output: &[u8]) -> Result<Self> {
+    /// What a shim printed, in any dialect.
+    pub(crate) fn parse(output: &[u8]) -> Result<Self> {
         let text = output.trim_ascii();
         let malformed = |error: &dyn std::fmt::Display| {
             Error::internal(format!("the shim's answer to `start` is malformed: {error}"))

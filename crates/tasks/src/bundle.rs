@@ -136,7 +136,8 @@ impl Bundle {
         }
     }
 
-    /// Where the foreign shim that serves this bundle listens; `None` if it never said so.
+    /// Where the foreign shim that serves this bundle listens; `None` if it never said so. Where
+    /// what it said is damaged, what it wrote itself is believed.
     pub(crate) fn bootstrap(&self) -> Result<Option<Bootstrap>> {
         let path = self.path.join("bootstrap.json");
         let json = match fs::read(&path) {
@@ -144,8 +145,12 @@ impl Bundle {
             json => json.context(|| format!("read {}", path.display()))?,
         };
         serde_json::from_slice(&json)
-            .map(Some)
             .map_err(|error| Error::data_loss(format!("read {}: {error}", path.display())))
+            .or_else(|error| {
+                let address = fs::read(self.address()).map_err(|_| error)?;
+                Bootstrap::parse(&address)
+            })
+            .map(Some)
     }
 
     /// Removes the bundle and our own shim's socket, as far as they are there. What is mounted on the root

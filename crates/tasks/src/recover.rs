@@ -82,7 +82,8 @@ impl Tasks {
         let Bundle { namespace, id, .. } = bundle;
         tracing::warn!(%namespace, %id, "the shim is gone; its container is cleaned up");
         let exit = self.clean_up(bundle, runtime).await;
-        if *runtime == Runtime::Own {
+        // Where a socket is left, nobody listened: there is no shim.
+        if *runtime == Runtime::Own && bundle.socket().is_none_or(|socket| !socket.exists()) {
             stray::kill_shim_of(&bundle.path);
         }
         self.publish_exit(bundle, 0, exit);

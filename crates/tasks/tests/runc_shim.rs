@@ -149,6 +149,28 @@ fn the_next_daemon_takes_over() {
     house.assert_empty();
 }
 
+#[test]
+fn the_next_daemon_finds_a_shim_whose_address_was_damaged() {
+    let house = House::new();
+    let pid = short_lived(async {
+        let daemon = house.daemon().await;
+        let task = daemon.tasks.create(house.container("live", "sleep 1000")).await.unwrap();
+        task.start("").await.unwrap()
+    });
+    let bundles = house.config().state.join("io.containerd.runtime.v2.task");
+    let bundle = bundles.join(house.namespace()).join("live");
+    std::fs::write(bundle.join("bootstrap.json"), "{").unwrap();
+    short_lived(async {
+        let daemon = house.daemon().await;
+        let task = daemon.tasks.get(house.namespace(), "live").unwrap();
+        assert_eq!(task.pid(), pid);
+        task.kill("", 9, false).await.unwrap();
+        task.wait("").await.unwrap();
+        daemon.tasks.delete(house.namespace(), "live").await.unwrap();
+    });
+    house.assert_empty();
+}
+
 #[tokio::test]
 async fn what_cannot_be_made_leaves_nothing() {
     let house = House::new();
