@@ -11,6 +11,7 @@ mod commands;
 mod detach;
 mod failure;
 mod human;
+mod logging;
 mod options;
 mod output;
 mod progress;

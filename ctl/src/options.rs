@@ -1,10 +1,10 @@
 //! The flags that say how a container is to be made, shared by `run` and `create`.
 
-use berth_proto::berth::v1::{Bind, ContainerOptions, Log, Network, Resources, StringList};
+use berth_proto::berth::v1::{Bind, ContainerOptions, Network, Resources, StringList};
 use clap::{Args, ValueEnum};
 
 use crate::failure::{Failure, Outcome};
-use crate::{human, terminal};
+use crate::{human, logging, terminal};
 
 /// When to fetch the image.
 #[derive(Clone, Copy, Debug, Default, ValueEnum)]
@@ -26,23 +26,6 @@ enum NetworkName {
     None,
     /// The host's network
     Host,
-}
-
-/// Where the output of a container is kept.
-#[derive(Clone, Copy, Debug, Default, ValueEnum)]
-enum LogDriver {
-    /// In files of JSON, which `logs` reads
-    #[default]
-    JsonFile,
-    /// Nowhere
-    None,
-}
-
-/// An option of a log driver.
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum LogOption {
-    MaxSize(u64),
-    MaxFile(u32),
 }
 
 /// How a container is to be made.
@@ -102,10 +85,10 @@ pub(crate) struct MakeOptions {
     init: bool,
     /// Where the output is kept
     #[arg(long, value_enum, default_value_t)]
-    log_driver: LogDriver,
+    log_driver: logging::Driver,
     /// Options of json-file: max-size (bytes, or with a unit: k, m or g) and max-file
-    #[arg(long, value_name = "KEY=VALUE", value_parser = parse_log_option)]
-    log_opt: Vec<LogOption>,
+    #[arg(long, value_name = "KEY=VALUE", value_parser = logging::parse_option)]
+    log_opt: Vec<logging::Opt>,
     /// When to fetch the image
     #[arg(long, value_enum, default_value_t)]
     pull: PullPolicy,
@@ -171,48 +154,8 @@ impl MakeOptions {
             }
             .to_owned(),
             init: self.init,
-            log: Some(log(self.log_driver, &self.log_opt)?),
+            log: Some(logging::log(self.log_driver, &self.log_opt)?),
         })
-    }
-}
-
-/// The log of a container, as Docker checks it: more than one file needs a size.
-fn log(driver: LogDriver, options: &[LogOption]) -> Outcome<Log> {
-    let mut log = Log {
-        driver: match driver {
-            LogDriver::JsonFile => "json-file",
-            LogDriver::None => "none",
-        }
-        .to_owned(),
-        ..Log::default()
-    };
-    if let (LogDriver::None, [_, ..]) = (driver, options) {
-        return Err(Failure::new("invalid logging opts for driver none: it has none"));
-    }
-    for option in options {
-        match *option {
-            LogOption::MaxSize(bytes) => log.max_size = bytes,
-            LogOption::MaxFile(count) => log.max_files = count,
-        }
-    }
-    if log.max_files > 1 && log.max_size == 0 {
-        return Err(Failure::new("--log-opt max-file: give max-size too, or nothing is rotated"));
-    }
-    Ok(log)
-}
-
-fn parse_log_option(text: &str) -> Result<LogOption, String> {
-    match text.split_once('=') {
-        Some(("max-size", "-1")) => Ok(LogOption::MaxSize(0)),
-        Some(("max-size", size)) => match u64::try_from(human::parse_size(size)?) {
-            Ok(bytes @ 1..) => Ok(LogOption::MaxSize(bytes)),
-            _ => Err(format!("max-size {size:?} is no number of bytes above 0")),
-        },
-        Some(("max-file", count)) => match count.parse() {
-            Ok(count @ 1..) => Ok(LogOption::MaxFile(count)),
-            _ => Err(format!("max-file {count:?} is no number above 0")),
-        },
-        _ => Err("give max-size=BYTES or max-file=COUNT".to_owned()),
     }
 }
 
@@ -290,19 +233,6 @@ mod tests {
         for text in ["/a", "a:/b", "/a:b", "/a:/b:x", "/a:/b:ro:rw"] {
             assert!(parse_bind(text).is_err(), "{text}");
         }
-    }
-
-    #[test]
-    fn logs_are_rotated_as_asked() {
-        let options = ["max-size=10k", "max-file=3"].map(|text| parse_log_option(text).unwrap());
-        assert_eq!(options, [LogOption::MaxSize(10 << 10), LogOption::MaxFile(3)]);
-        let made = log(LogDriver::JsonFile, &options).unwrap();
-        assert_eq!((&*made.driver, made.max_size, made.max_files), ("json-file", 10 << 10, 3));
-        for text in ["max-size=0", "max-size=x", "max-file=0", "mode=non-blocking", "tag"] {
-            assert!(parse_log_option(text).is_err(), "{text}");
-        }
-        assert!(log(LogDriver::JsonFile, &options[1..]).is_err());
-        assert!(log(LogDriver::None, &options).is_err());
     }
 
     #[test]

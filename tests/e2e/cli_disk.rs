@@ -1,6 +1,11 @@
 //! A disk that is too small: said, given back, and used again.
 
-use berth_tests::{Engine, Finished, Image, Layer, Registry, SmallDisk};
+use std::fs::File;
+use std::io::Write;
+
+use berth_tests::{Engine, Finished, Image, Layer, Registry, SmallDisk, wait_until};
+
+const BUSYBOX: &str = "docker.io/library/busybox:latest";
 
 const MIB: usize = 1 << 20;
 
@@ -72,4 +77,42 @@ fn cli_a_removed_image_gives_room_to_the_next() {
     engine.cli(&["pull", &second]).exited(1).complains("No space left on device");
     engine.cli(&["rmi", &first]).success();
     engine.cli(&["run", "--rm", &second, "true"]).success();
+}
+
+#[test]
+fn cli_a_container_runs_on_while_the_disk_of_its_log_is_full() {
+    let disk = SmallDisk::new(32);
+    let Some(engine) = on(&disk) else { return };
+    engine.import(&Image::busybox(BUSYBOX));
+    let script = "while [ ! -e /dev/shm/go ]; do sleep 0.05; done; seq 1 200000; exec sleep 1000";
+    engine.cli(&["run", "-d", "--name", "one", BUSYBOX, "sh", "-c", script]).success();
+    let balloon = disk.path().join("balloon");
+    let mut file = File::create(&balloon).unwrap();
+    let piece = vec![0; 64 << 10];
+    while file.write_all(&piece).is_ok() {}
+    engine.cli(&["exec", "one", "touch", "/dev/shm/go"]).success();
+    wait_until("the container to have written all", || {
+        let processes = engine.cli(&["exec", "one", "ps"]).success().stdout;
+        processes.lines().any(|line| line.ends_with(" sleep 1000"))
+    });
+    drop(file);
+    std::fs::remove_file(&balloon).unwrap();
+
+    // Notes of a loss are the container's standard error.
+    let count = || {
+        let logs = engine.cli(&["logs", "one"]).success();
+        let kept = logs.stdout.lines().filter(|line| line.parse::<u32>().is_ok()).count();
+        let notes = logs.stderr.lines().filter_map(|line| {
+            let count =
+                line.strip_prefix("berth: ")?.strip_suffix(" log entries were lost here")?;
+            count.parse::<usize>().ok()
+        });
+        let lost = notes.sum::<usize>();
+        assert!(kept + lost <= 200_000, "{kept} entries and {lost} lost");
+        (kept, lost)
+    };
+    wait_until("the loss to be told", || {
+        let (kept, lost) = count();
+        lost > 0 && kept + lost == 200_000
+    });
 }

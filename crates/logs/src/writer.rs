@@ -149,6 +149,13 @@ impl Writer {
         !self.behind.is_empty()
     }
 
+    /// How many entries are not in the file: those that wait, and those that are lost and not yet
+    /// told of.
+    pub fn missing(&self) -> u64 {
+        let waiting = self.behind.iter().filter(|byte| **byte == b'\n').count();
+        waiting as u64 + self.lost
+    }
+
     fn entry(&mut self, stream: Stream, text: &[u8], newline: bool, time: SystemTime) {
         if self.behind.len() >= MAX_BEHIND && self.drain().is_err() {
             self.lost += 1;

@@ -20,6 +20,7 @@ use rustix::process::Signal;
 use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe;
 
+use super::pipes::null;
 use super::sink::Sink;
 
 /// How long it may take to listen.
@@ -86,7 +87,7 @@ impl Program {
     }
 
     fn spawn(&self, writer: Writer<'_>, inputs: &[OwnedFd; 2], ready: &OwnedFd) -> Result<Logger> {
-        let null = super::null()?;
+        let null = null()?;
         let [stdout, stderr] = inputs;
         let fds = [&null, &null, &null, stdout, stderr, ready].map(AsFd::as_fd);
         let path = c_string(self.path.as_os_str().as_bytes())?;

@@ -16,17 +16,15 @@ mod input;
 mod logger;
 mod names;
 mod output;
+mod pipes;
 mod sink;
 
-use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use berth_logs::Stream;
 use berth_types::{Error, Result, ResultExt};
-use rustix::pipe::PipeFlags;
-use rustix::process::{Gid, Uid};
 use rustix::termios::Winsize;
 use tokio::net::unix::pipe;
 use tokio::sync::watch;
@@ -37,17 +35,21 @@ use hub::Hub;
 use logger::Logger;
 use names::{Source, Target};
 use output::Output;
+use pipes::{make_pipe, null, unblock};
 use sink::{Log, Sink};
 
 pub(crate) use hub::Attached;
 pub(crate) use input::Input;
 pub(crate) use logger::Writer;
 pub(crate) use names::Names;
+pub(crate) use pipes::Owner;
 
 /// How long an exit may wait for the log to have all that the process wrote.
 const SETTLE: Duration = Duration::from_millis(500);
-/// How long Delete may wait for a client to read what the process wrote.
+/// How long Delete may wait for a client to read what the process wrote, and for the log.
 const DRAIN: Duration = Duration::from_secs(2);
+/// How often the log is looked at meanwhile.
+const GLANCE: Duration = Duration::from_millis(20);
 
 /// The streams of one process, before, while and after it runs.
 pub(crate) struct Streams {
@@ -69,13 +71,6 @@ pub(crate) struct Ends {
     stdin: Option<OwnedFd>,
     fifo: Option<pipe::Receiver>,
     outputs: Vec<(Stream, Option<OwnedFd>, Sink)>,
-}
-
-/// Who owns the pipes of a process, so that it can open them again by name.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Owner {
-    pub(crate) uid: u32,
-    pub(crate) gid: u32,
 }
 
 impl Streams {
@@ -256,15 +251,31 @@ impl Streams {
         }
     }
 
-    /// Nobody will ask for this process any more: waits a little for its output to be read, and
-    /// closes all.
+    /// Nobody will ask for this process any more: waits a little for its output to be read and
+    /// logged, and closes all.
     pub(crate) async fn close(&self) {
-        let _ = tokio::time::timeout(DRAIN, self.hub.over()).await;
+        let through = async {
+            self.hub.over().await;
+            while self.missing_entries() > 0 {
+                tokio::time::sleep(GLANCE).await;
+            }
+        };
+        if tokio::time::timeout(DRAIN, through).await.is_err() {
+            let missing = self.missing_entries();
+            if missing > 0 {
+                tracing::warn!("{missing} log entries are lost: the log can't be written");
+            }
+        }
         let logger = lock(&self.logger).take();
         self.abandon();
         if let Some(logger) = logger {
             logger.end().await;
         }
+    }
+
+    /// How many entries are not in the logs yet.
+    fn missing_entries(&self) -> u64 {
+        lock(&self.logs).iter().map(|log| sink::lock(log).missing()).sum()
     }
 
     /// Closes all.
@@ -283,32 +294,6 @@ impl Drop for Streams {
     fn drop(&mut self) {
         self.abandon();
     }
-}
-
-/// Makes our end one that never waits. The other end, the container's, is not affected.
-fn unblock(fd: OwnedFd) -> Result<OwnedFd> {
-    rustix::io::ioctl_fionbio(&fd, true)
-        .map_err(std::io::Error::from)
-        .context(|| "make a stream non-blocking")?;
-    Ok(fd)
-}
-
-fn null() -> Result<OwnedFd> {
-    let null = File::options().read(true).write(true).open("/dev/null");
-    null.map(OwnedFd::from).context(|| "open /dev/null")
-}
-
-/// A pipe whose ends belong to `owner`.
-fn make_pipe(owner: Owner) -> Result<(OwnedFd, OwnedFd)> {
-    let make = || -> rustix::io::Result<_> {
-        let (reader, writer) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
-        if owner.uid != 0 || owner.gid != 0 {
-            let (uid, gid) = (Uid::from_raw(owner.uid), Gid::from_raw(owner.gid));
-            rustix::fs::fchown(&reader, Some(uid), Some(gid))?;
-        }
-        Ok((reader, writer))
-    };
-    make().map_err(std::io::Error::from).context(|| "make a pipe")
 }
 
 /// Every change is one step, so that a panic elsewhere leaves it whole.

@@ -49,7 +49,8 @@ enum Read {
 impl Output {
     /// Copies until every process that may write has gone. Once the process itself has ended and
     /// all that it wrote is through, the output is over for those who read it; what a child of
-    /// its may still write is taken, so that it isn't killed for writing, and logged.
+    /// its may still write is taken, so that it isn't killed for writing, and logged. A log that
+    /// can't be written is tried again for as long as somebody lets this run.
     pub(super) async fn run(mut self) {
         let mut over = false;
         loop {
@@ -72,6 +73,10 @@ impl Output {
         }
         if !over {
             self.end().await;
+        }
+        while self.sink.is_behind() {
+            tokio::time::sleep(RETRY).await;
+            self.sink.retry();
         }
     }
 

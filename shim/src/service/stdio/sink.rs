@@ -54,6 +54,11 @@ impl Log {
         self.writer.reopen()
     }
 
+    /// How many entries are not in the file yet.
+    pub(super) fn missing(&self) -> u64 {
+        self.writer.missing()
+    }
+
     /// Reports the first failure of a row.
     fn note(&mut self, outcome: Result<()>) {
         if let (false, Err(error)) = (self.failing, &outcome) {
