@@ -4,15 +4,19 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::time::{Duration, Instant, SystemTime};
 
-use berth_types::{Result, ResultExt};
+use berth_types::{Error, Result, ResultExt};
 
 use crate::entry::{Format, Stream};
 use crate::files::aged;
 
 /// A longer line is cut into entries of this many bytes, as Docker cuts it.
 pub const MAX_LINE: usize = 16 * 1024;
+
+/// How long a file that could not be written is left alone: on a full disk each attempt may keep the
+/// kernel busy for a while, looking for room.
+const PAUSE: Duration = Duration::from_millis(200);
 
 /// How much is kept in memory while the file can't be written, in bytes.
 const MAX_BEHIND: usize = 256 * 1024;
@@ -48,6 +52,8 @@ pub struct Writer {
     /// Encoded entries that aren't in the file yet.
     behind: Vec<u8>,
     lost: u64,
+    /// When the file could not be written, and has not been since.
+    failed: Option<Instant>,
 }
 
 impl Writer {
@@ -66,6 +72,7 @@ impl Writer {
             begun: [Vec::new(), Vec::new()],
             behind: Vec::new(),
             lost: 0,
+            failed: None,
         })
     }
 
@@ -96,7 +103,7 @@ impl Writer {
         }
         // A line that is through leaves no buffer behind: most containers are silent.
         self.begun[stream as usize] = if begun.is_empty() { Vec::new() } else { begun };
-        self.flush()
+        self.flush_if_due()
     }
 
     /// Logs the rest of a stream that ended without a newline.
@@ -108,7 +115,7 @@ impl Writer {
         if !begun.is_empty() {
             self.entry(stream, &begun, false, time);
         }
-        self.flush()
+        self.flush_if_due()
     }
 
     /// Writes what could not be written before. To be called now and then while
@@ -144,6 +151,21 @@ impl Writer {
         Ok(())
     }
 
+    fn flush_if_due(&mut self) -> Result<()> {
+        match self.is_due() {
+            true => self.flush(),
+            false => Err(Error::unavailable(format!(
+                "write log {}: it could not be written a moment ago",
+                self.path.display()
+            ))),
+        }
+    }
+
+    /// Whether the file may be written, or tried again.
+    fn is_due(&self) -> bool {
+        self.failed.is_none_or(|failed| failed.elapsed() >= PAUSE)
+    }
+
     /// Whether entries wait in memory because the file could not be written.
     pub fn is_behind(&self) -> bool {
         !self.behind.is_empty()
@@ -157,7 +179,7 @@ impl Writer {
     }
 
     fn entry(&mut self, stream: Stream, text: &[u8], newline: bool, time: SystemTime) {
-        if self.behind.len() >= MAX_BEHIND && self.drain().is_err() {
+        if self.behind.len() >= MAX_BEHIND && (!self.is_due() || self.drain().is_err()) {
             self.lost += 1;
             return;
         }
@@ -176,9 +198,11 @@ impl Writer {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(error) => {
                     self.behind = rest.to_vec();
+                    self.failed = Some(Instant::now());
                     return Err(error);
                 }
             };
+            self.failed = None;
             self.size += written as u64;
             let whole = rest[..written].ends_with(b"\n");
             rest = &rest[written..];
