@@ -115,6 +115,11 @@ impl<R: Read> Entries<R> {
         self.map.extents.last().map_or(0, |last| last.offset + last.length) < self.map.length
     }
 
+    /// How many bytes of the current member's file no data is stored for.
+    pub fn hole_bytes(&self) -> u64 {
+        self.map.length - self.map.extents.iter().map(|extent| extent.length).sum::<u64>()
+    }
+
     /// How many members were read.
     pub fn count(&self) -> u64 {
         self.count

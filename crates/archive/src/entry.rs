@@ -43,6 +43,13 @@ pub struct Entry {
     pub size: u64,
 }
 
+impl Entry {
+    /// An InvalidArgument error that says why the member is refused.
+    pub fn refused(&self, why: &str) -> Error {
+        refused(&self.path, why)
+    }
+}
+
 /// What a member is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum EntryKind {
@@ -105,8 +112,8 @@ pub(crate) fn refused(name: &[u8], why: &str) -> Error {
     Error::invalid_argument(format!("the layer's member {} is refused: {why}", shown(name)))
 }
 
-/// A name for a message: quoted, escaped and shortened.
-pub(crate) fn shown(name: &[u8]) -> String {
+/// The name of a member for a message: quoted, escaped and shortened.
+pub fn shown(name: &[u8]) -> String {
     let text = String::from_utf8_lossy(name);
     match text.char_indices().nth(200) {
         Some((end, _)) => format!("{:?}…", &text[..end]),

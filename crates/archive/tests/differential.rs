@@ -10,7 +10,7 @@ use std::process::Command;
 
 use berth_archive::Options;
 use berth_types::Digest;
-use support::{apply_to, listing, run};
+use support::{apply_to, listing, one_of_everything, run};
 
 /// Packs the tree with `tar` and the `flags`, applies that and extracts it, and compares.
 fn compare(tree: &Path, flags: &[&str]) {
@@ -39,37 +39,10 @@ fn compare_archive(archive: &[u8], flags: &[&str]) {
     assert_eq!(ours.lines().count(), theirs.lines().count());
 }
 
-/// A tree with one of everything.
-fn build(root: &Path) {
-    let script = r#"
-        set -e
-        mkdir -p a/b/c sticky setgid "name with spaces" "$(printf 'new\nline')"
-        echo hello > a/file; echo inner > a/b/c/deep; : > empty
-        head -c 300000 /dev/urandom > a/random
-        long=$(printf 'x%.0s' $(seq 200)); mkdir -p $long/$long; echo long > $long/$long/$long
-        ln -s ../file a/b/link; ln -s /absolute/target dangling; ln -s $long/$long/$long longlink
-        ln a/file a/b/hard; ln a/file second; ln $long/$long/$long hardlong; ln -h dangling hardsym 2>/dev/null || ln -P dangling hardsym
-        mkfifo pipe; mknod null c 1 3; mknod disk b 259 1048575
-        chmod 1777 sticky; chmod 2775 setgid; chmod 0000 empty
-        cp /bin/true suid; chown 65534:100 suid; chmod 4755 suid; cp /bin/true sgid; chmod 2711 sgid
-        chown 4000000000:4000000001 a/random; chown -h 1000:1000 dangling pipe null
-        setfattr -n user.comment -v "0s$(printf 'a\n\0=b' | base64)" a/file
-        setfattr -n security.capability -v 0x010000020a0a000000000000000000000000000a suid
-        setfattr -n trusted.note -v x a/b; setfattr -h -n trusted.note -v y dangling
-        setfattr -n user.dir -v z setgid; echo inherits > setgid/file; chown 0:100 setgid/file
-        truncate -s 10M hole; truncate -s 1M head; echo data >> head; truncate -s 3M head; echo x >> head
-        for i in $(seq 40); do truncate -s $((i*200000)) many; echo $i >> many; done
-        touch -d '1960-01-02 03:04:05.5 UTC' old; touch -d '2001-01-01 01:01:01.123456789 UTC' a/file a/b
-        touch -h -d '2002-02-02 02:02:02.987654321 UTC' dangling a/b/link pipe
-        touch -d '2100-01-01 UTC' future; touch -d '1999-09-09 09:09:09 UTC' . a
-    "#;
-    run(Command::new("sh").args(["-c", script]).current_dir(root));
-}
-
 #[test]
 fn every_kind_of_file_in_every_format() {
     let tree = tempfile::tempdir().unwrap();
-    build(tree.path());
+    one_of_everything(tree.path());
     let xattrs = ["--xattrs", "--xattrs-include=*"];
     compare(tree.path(), &[&xattrs[..], &["--format=pax"]].concat());
     compare(tree.path(), &["--format=gnu"]);

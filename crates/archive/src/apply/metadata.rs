@@ -11,21 +11,11 @@ use rustix::fs::{
 use rustix::io::Errno;
 
 use super::Layer;
-use crate::entry::{Entry, EntryKind, Xattr, refused, split};
+use crate::entry::{Entry, EntryKind, Xattr, split};
 use crate::tree::{Directory, Fresh, fault, open_child};
 
 /// The times of a file as the kernel takes them.
 pub(super) type Times = Timestamps;
-
-/// Refuses attributes by which an archive would speak to overlayfs in our name.
-pub(super) fn check(entry: &Entry) -> Result<()> {
-    match entry.xattrs.iter().find(|xattr| xattr.name.starts_with("trusted.overlay.")) {
-        Some(xattr) => {
-            Err(refused(&entry.path, &format!("the attribute {:?} is overlayfs's own", xattr.name)))
-        }
-        None => Ok(()),
-    }
-}
 
 /// The times of `entry`; that of the last access is taken as the same.
 pub(super) fn times(entry: &Entry) -> Times {

@@ -15,7 +15,8 @@ use std::path::PathBuf;
 use berth_types::{Digest, Result};
 
 use crate::entries::Entries;
-use crate::entry::{Entry, EntryKind, refused, split};
+use crate::entry::{Entry, EntryKind};
+use crate::role::Role;
 use crate::tree::Tree;
 use metadata::Times;
 
@@ -120,17 +121,22 @@ struct Layer {
 
 impl Layer {
     fn add<R: Read>(&mut self, entry: &Entry, entries: &mut Entries<R>) -> Result<()> {
-        let (parent, name) = split(&entry.path);
-        if parent.split(|byte| *byte == b'/').any(|name| name.starts_with(whiteout::PREFIX)) {
-            return whiteout::inside(entry);
+        match entry.role()? {
+            Role::Root => self.add_root(entry),
+            Role::Member { parent, name } => self.add_member(entry, parent, name, entries),
+            Role::Whiteout { parent, name } => self.white_out(entry, parent, name),
+            Role::Opaque { parent } => self.make_opaque(parent),
+            Role::Nothing => Ok(()),
         }
-        if name.starts_with(whiteout::PREFIX) {
-            return self.white_out(entry, parent, name);
-        }
-        metadata::check(entry)?;
-        if name.is_empty() {
-            return self.add_root(entry);
-        }
+    }
+
+    fn add_member<R: Read>(
+        &mut self,
+        entry: &Entry,
+        parent: &[u8],
+        name: &[u8],
+        entries: &mut Entries<R>,
+    ) -> Result<()> {
         self.note_change(parent);
         let parent = self.tree.directory(parent)?;
         match &entry.kind {
@@ -161,9 +167,6 @@ impl Layer {
     }
 
     fn add_root(&mut self, entry: &Entry) -> Result<()> {
-        if entry.kind != EntryKind::Directory {
-            return Err(refused(&entry.path, "the root can only be a directory"));
-        }
         let root = self.tree.directory(&[])?;
         self.set_directory(entry, &root)?;
         self.tree.implicit.remove(&entry.path);

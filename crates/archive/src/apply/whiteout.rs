@@ -1,5 +1,5 @@
-//! Whiteouts: members that say what lower layers no longer have (OCI image specification,
-//! `layer.md`, "Whiteouts"). They concern lower layers only, wherever in the archive they stand.
+//! Whiteouts: members that say what lower layers no longer have. They concern lower layers only,
+//! wherever in the archive they stand.
 
 use std::os::fd::AsFd;
 
@@ -8,52 +8,37 @@ use rustix::fs::{FileType, Mode};
 use rustix::io::Errno;
 
 use super::{Layer, Whiteouts, removal};
-use crate::entry::{Entry, refused};
+use crate::entry::Entry;
 use crate::tree::{Directory, fault, open_child, set_opaque, stat};
 
-/// What the names of whiteouts begin with.
-pub(super) const PREFIX: &[u8] = b".wh.";
-
-/// The whiteout of all that lower layers have in a directory.
-const OPAQUE: &[u8] = b".wh..wh..opq";
-
-/// What the names of AUFS's own files begin with.
-const AUFS: &[u8] = b".wh..wh.";
-
-/// A member below a whiteout. AUFS's own directories are passed over, as by other readers.
-pub(super) fn inside(entry: &Entry) -> Result<()> {
-    if entry.path.starts_with(AUFS) {
-        return Ok(());
-    }
-    Err(refused(&entry.path, "it lies in a whiteout"))
-}
-
 impl Layer {
-    /// Does what the whiteout `name` in the directory `parent` asks for.
+    /// Hides what lower layers have as `name` in the directory `parent`.
     pub(super) fn white_out(&mut self, entry: &Entry, parent: &[u8], name: &[u8]) -> Result<()> {
-        let hidden = &name[PREFIX.len()..];
-        if name != OPAQUE && name.starts_with(AUFS) {
-            return Ok(());
-        }
-        if hidden.is_empty() || hidden == b"." || hidden == b".." {
-            return Err(refused(&entry.path, "it is a whiteout of nothing in its directory"));
-        }
         match self.whiteouts {
             Whiteouts::Overlay => {
                 let directory = self.tree.directory(parent)?;
-                if name == OPAQUE {
-                    return set_opaque(directory.as_fd(), parent);
-                }
                 self.whited_out.insert(parent.to_vec());
-                make_whiteout(entry, &directory, hidden)
+                make_whiteout(entry, &directory, name)
             }
             Whiteouts::Remove => {
                 let Some(directory) = self.tree.find(parent)? else { return Ok(()) };
                 self.note_change(parent);
-                match name == OPAQUE {
-                    true => self.remove_lower_children(&directory, parent),
-                    false => self.remove_lower(&directory, &join(parent, hidden), hidden),
-                }
+                self.remove_lower(&directory, &join(parent, name), name)
+            }
+        }
+    }
+
+    /// Hides all that lower layers have in the directory `parent`.
+    pub(super) fn make_opaque(&mut self, parent: &[u8]) -> Result<()> {
+        match self.whiteouts {
+            Whiteouts::Overlay => {
+                let directory = self.tree.directory(parent)?;
+                set_opaque(directory.as_fd(), parent)
+            }
+            Whiteouts::Remove => {
+                let Some(directory) = self.tree.find(parent)? else { return Ok(()) };
+                self.note_change(parent);
+                self.remove_lower_children(&directory, parent)
             }
         }
     }

@@ -29,6 +29,33 @@ pub(crate) fn run(command: &mut Command) -> Vec<u8> {
     output.stdout
 }
 
+/// Makes a tree with one of everything.
+pub(crate) fn one_of_everything(root: &Path) {
+    let script = r#"
+        set -e
+        mkdir -p a/b/c sticky setgid "name with spaces" "$(printf 'new\nline')"
+        echo hello > a/file; echo inner > a/b/c/deep; : > empty
+        head -c 300000 /dev/urandom > a/random
+        long=$(printf 'x%.0s' $(seq 200)); mkdir -p $long/$long; echo long > $long/$long/$long
+        ln -s ../file a/b/link; ln -s /absolute/target dangling; ln -s $long/$long/$long longlink
+        ln a/file a/b/hard; ln a/file second; ln $long/$long/$long hardlong; ln -h dangling hardsym 2>/dev/null || ln -P dangling hardsym
+        mkfifo pipe; mknod null c 1 3; mknod disk b 259 1048575
+        chmod 1777 sticky; chmod 2775 setgid; chmod 0000 empty
+        cp /bin/true suid; chown 65534:100 suid; chmod 4755 suid; cp /bin/true sgid; chmod 2711 sgid
+        chown 4000000000:4000000001 a/random; chown -h 1000:1000 dangling pipe null
+        setfattr -n user.comment -v "0s$(printf 'a\n\0=b' | base64)" a/file
+        setfattr -n security.capability -v 0x010000020a0a000000000000000000000000000a suid
+        setfattr -n trusted.note -v x a/b; setfattr -h -n trusted.note -v y dangling
+        setfattr -n user.dir -v z setgid; echo inherits > setgid/file; chown 0:100 setgid/file
+        truncate -s 10M hole; truncate -s 1M head; echo data >> head; truncate -s 3M head; echo x >> head
+        for i in $(seq 40); do truncate -s $((i*200000)) many; echo $i >> many; done
+        touch -d '1960-01-02 03:04:05.5 UTC' old; touch -d '2001-01-01 01:01:01.123456789 UTC' a/file a/b
+        touch -h -d '2002-02-02 02:02:02.987654321 UTC' dangling a/b/link pipe
+        touch -d '2100-01-01 UTC' future; touch -d '1999-09-09 09:09:09 UTC' . a
+    "#;
+    run(Command::new("sh").args(["-c", script]).current_dir(root));
+}
+
 /// The tree below `root`, a line for each file: type, mode, owner, time, device, links, attributes
 /// and a digest of the data.
 pub(crate) fn listing(root: &Path) -> String {
