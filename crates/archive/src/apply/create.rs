@@ -90,7 +90,10 @@ impl Layer {
     /// Gives a directory its owner, mode and attributes, and its time when all is done.
     pub(super) fn set_directory(&mut self, entry: &Entry, directory: &Directory) -> Result<()> {
         metadata::set_directory(entry, directory)?;
-        self.times.push((entry.path.clone(), metadata::times(entry)));
+        let inode = rustix::fs::fstat(directory)
+            .map_err(|errno| fault("examine", &entry.path, &errno.into()))?
+            .st_ino;
+        self.times.push((entry.path.clone(), inode, metadata::times(entry)));
         Ok(())
     }
 
@@ -148,9 +151,16 @@ impl Layer {
         if stat(parent, name).is_ok_and(|there| there.st_ino == source.st_ino) {
             return Ok(());
         }
-        self.make(entry, parent, name, || {
-            rustix::fs::linkat(&*from, target_name, parent, name, AtFlags::empty())
-        })
+        let mut gone = false;
+        let made = self.make(entry, parent, name, || {
+            let made = rustix::fs::linkat(&*from, target_name, parent, name, AtFlags::empty());
+            gone = made == Err(Errno::NOENT);
+            made
+        });
+        match gone {
+            true => Err(refused(&entry.path, "it is a hard link to what it replaces")),
+            false => made,
+        }
     }
 
     /// Makes something by `make`; what is in its place is removed first.
@@ -159,7 +169,7 @@ impl Layer {
         entry: &Entry,
         parent: &Directory,
         name: &[u8],
-        make: impl Fn() -> Result<T, Errno>,
+        mut make: impl FnMut() -> Result<T, Errno>,
     ) -> Result<T> {
         match make() {
             Err(Errno::EXIST) => {

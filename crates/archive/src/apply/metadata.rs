@@ -3,10 +3,10 @@
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
-use berth_types::Result;
+use berth_types::{Kind, Result};
 use rustix::fs::{
     AtFlags, Gid, Mode, OFlags, Timespec, Timestamps, Uid, XattrFlags, chownat, fchmod, fchown,
-    fsetxattr, futimens, lsetxattr, openat, utimensat,
+    fsetxattr, fstat, futimens, lsetxattr, openat, utimensat,
 };
 use rustix::io::Errno;
 
@@ -110,16 +110,23 @@ fn owner_differs(entry: &Entry, fresh: Fresh) -> bool {
 }
 
 impl Layer {
-    /// Sets the times of all directories, which making things in them changed.
+    /// Sets the times of all directories, which making things in them changed. Something else may
+    /// have taken a directory's place, or that of one above it.
     pub(super) fn set_directory_times(&mut self) -> Result<()> {
-        for (path, times) in std::mem::take(&mut self.times) {
+        for (path, inode, times) in std::mem::take(&mut self.times) {
             let (parent, name) = split(&path);
-            let Some(parent) = self.tree.find(parent)? else { continue };
+            let parent = match self.tree.find(parent) {
+                Ok(Some(parent)) => parent,
+                Ok(None) => continue,
+                Err(error) if error.kind() == Kind::InvalidArgument => continue,
+                Err(error) => return Err(error),
+            };
             let name = if name.is_empty() { b"." } else { name };
-            // Something else may have taken the directory's place.
             let Ok(directory) = open_child(&parent, name) else { continue };
-            futimens(&directory, &times)
-                .map_err(|errno| fault("set the time of", &path, &errno.into()))?;
+            let failed = |errno: Errno| fault("set the time of", &path, &errno.into());
+            if fstat(&directory).map_err(failed)?.st_ino == inode {
+                futimens(&directory, &times).map_err(failed)?;
+            }
         }
         Ok(())
     }

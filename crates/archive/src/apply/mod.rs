@@ -115,8 +115,8 @@ struct Layer {
     made: HashSet<Vec<u8>>,
     /// With [`Whiteouts::Overlay`]: the directories that have whiteouts.
     whited_out: BTreeSet<Vec<u8>>,
-    /// Times of directories, set when nothing more is made in them.
-    times: Vec<(Vec<u8>, Times)>,
+    /// Inodes and times of directories, set when nothing more is made in them.
+    times: Vec<(Vec<u8>, u64, Times)>,
 }
 
 impl Layer {

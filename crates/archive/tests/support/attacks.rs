@@ -89,6 +89,7 @@ fn hard_links() {
     });
     harmless("to itself", |tar, _| tar.file("a", "x").hard_link("a", "a"));
     refused("to a directory", |tar, _| tar.directory("d", 0o755).hard_link("a", "d"));
+    refused("to what it replaces", |tar, _| tar.file("a/b/c", "x").hard_link("a", "a/b/c"));
     refused("to the root", |tar, _| tar.hard_link("a", "."));
     harmless("with a size", |tar, _| {
         tar.file("a", "x").member(b'1', "b", b"", |header| {
@@ -125,6 +126,12 @@ fn whiteouts() {
 fn members_that_change_what_they_are() {
     harmless("file, directory, link", |tar, _| {
         tar.file("a", "x").directory("a", 0o755).file("a/b", "x").symlink("a", "b").file("a", "x")
+    });
+    harmless("a directory with one in it, file", |tar, _| {
+        tar.directory("a/b", 0o755).file("a", "x")
+    });
+    harmless("a directory with one in it, link to another", |tar, _| {
+        tar.directory("c/b", 0o755).directory("a/b", 0o755).symlink("a", "c")
     });
     harmless("directory by a link to it", |tar, _| {
         tar.directory("d", 0o755).symlink("l", "d").file("l/f", "x").file("l", "x")
