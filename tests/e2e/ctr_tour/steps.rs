@@ -117,18 +117,16 @@ pub(super) fn snapshots(tour: &mut Tour) {
     tour.ctr("snapshots commit one empty");
     tour.ctr("snapshots commit two empty");
     tour.ctr("snapshots prepare work one");
-    tour.ctr("snapshots view look one");
-    tour.ctr("snapshots commit three look");
     tour.ctr("snapshots prepare child work");
     tour.ctr("snapshots mounts /target work");
-    tour.ctr("snapshots mounts /target look");
+    tour.ctr("snapshots mounts /target work");
     tour.ctr("snapshots info one");
     tour.ctr("snapshots ls");
     tour.ctr("snapshots tree");
     tour.ctr("snapshots usage work");
     tour.ctr("snapshots diff --media-type application/vnd.oci.image.layer.v1.tar work one");
     tour.ctr("snapshots rm one");
-    tour.ctr("snapshots rm work look one");
+    tour.ctr("snapshots rm work one");
     tour.ctr("snapshots rm one");
     tour.ctr("snapshots --snapshotter nobodys ls");
 }
