@@ -7,7 +7,7 @@
 use std::fs;
 use std::os::fd::AsFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use berth_types::Kind as Failure;
@@ -19,10 +19,47 @@ use crate::{CommitOptions, Kind, Mount, PrepareOptions, Snapshotter};
 /// Opens the snapshotter under test on a directory.
 pub type Open = fn(&Path) -> Arc<dyn Snapshotter>;
 
+/// A directory that goes with all that is mounted below it.
+pub struct Scratch(TempDir);
+
+impl Scratch {
+    /// Makes one.
+    pub fn new() -> Self {
+        Self(TempDir::new().expect("a directory"))
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    /// What is mounted below it.
+    pub fn mounts(&self) -> Vec<PathBuf> {
+        let table = fs::read_to_string("/proc/self/mountinfo").unwrap();
+        let targets = table.lines().filter_map(|line| line.split(' ').nth(4)).map(PathBuf::from);
+        targets.filter(|target| target.starts_with(self.path())).collect()
+    }
+}
+
+impl Default for Scratch {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        for target in self.mounts() {
+            let _ = rustix::mount::unmount(&target, UnmountFlags::DETACH);
+        }
+    }
+}
+
 /// A snapshotter on scratch, and a place to mount.
 struct Case {
+    // First, so that it is closed when the scratch goes.
     snapshotter: Arc<dyn Snapshotter>,
-    directory: TempDir,
+    directory: Scratch,
 }
 
 /// Runs the whole suite.
@@ -46,7 +83,7 @@ pub async fn all(open: Open) {
 
 impl Case {
     fn new(open: Open) -> Self {
-        let directory = TempDir::new().expect("a directory");
+        let directory = Scratch::new();
         fs::create_dir(directory.path().join("mnt")).unwrap();
         Self { snapshotter: open(&directory.path().join("snapshots")), directory }
     }

@@ -15,8 +15,9 @@
 //!     └────────────────► view ──────────────────────► gone
 //!                                remove
 //! ```
-//! A snapshotter returns [`Mount`]s and never mounts anything itself: whoever uses a snapshot
-//! mounts it where it is needed, so nothing has to be unmounted when they die.
+//! A snapshotter returns [`Mount`]s and never mounts a snapshot itself: whoever uses one mounts it
+//! where it is needed, so nothing has to be unmounted when they die. [`Erofs`] does mount its
+//! layers, which all that is built on them share.
 //!
 //! # Example
 //! Two layers of an image, then a container's root filesystem:
@@ -35,6 +36,8 @@
 #[cfg(feature = "conformance")]
 pub mod conformance;
 mod contract;
+mod directories;
+mod erofs;
 mod filter;
 mod overlay;
 mod records;
@@ -46,6 +49,7 @@ pub mod wire;
 pub use contract::{
     CommitOptions, Info, Kind, Mount, PrepareOptions, Relabel, Snapshotter, Usage, VOLATILE,
 };
+pub use erofs::Erofs;
 pub use overlay::Overlay;
 pub use remote::Remote;
 pub use service::Service;

@@ -11,21 +11,21 @@
 //! nothing worse than an orphan, which the next start removes.
 
 use std::collections::HashSet;
-use std::fs::{self, DirBuilder, Permissions};
-use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
+use std::fs::{self, DirBuilder};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
 
 use async_trait::async_trait;
-use berth_store::{Durability, Store};
+use berth_store::Store;
 use berth_types::{Error, Result, ResultExt};
 use tokio::sync::RwLock;
 
 use crate::contract::{
     CommitOptions, Info, Kind, Mount, PrepareOptions, Relabel, Snapshotter, Usage, VOLATILE,
 };
+use crate::directories::{blocking, directories, durability, make_directories, missing, sync};
 use crate::records::{Record, Records};
 use crate::usage;
 
@@ -255,64 +255,4 @@ impl Snapshotter for Overlay {
     async fn layers(&self, key: &str) -> Result<Vec<PathBuf>> {
         Ok(self.records.chain(key)?.iter().map(|record| self.files(record.id)).collect())
     }
-}
-
-/// What need not survive a crash is recorded without waiting for the disk.
-fn durability(record: &Record) -> Durability {
-    match record.labels.contains_key(VOLATILE) {
-        true => Durability::Buffered,
-        false => Durability::Synced,
-    }
-}
-
-/// Makes a snapshot's directories. The root of the merged tree shows the owner and mode of the
-/// topmost directory, which therefore are those of the layer `below`.
-fn make_directories(directory: &Path, kind: Kind, below: Option<&Path>) -> io::Result<()> {
-    DirBuilder::new().mode(0o700).create(directory)?;
-    let files = directory.join("fs");
-    DirBuilder::new().mode(0o755).create(&files)?;
-    match below {
-        Some(below) => {
-            let like = fs::metadata(below)?;
-            std::os::unix::fs::chown(&files, Some(like.uid()), Some(like.gid()))?;
-            fs::set_permissions(&files, Permissions::from_mode(like.mode() & 0o7777))?;
-        }
-        // The mode above was subject to the umask.
-        None => fs::set_permissions(&files, Permissions::from_mode(0o755))?,
-    }
-    if kind == Kind::Active {
-        DirBuilder::new().mode(0o711).create(directory.join("work"))?;
-    }
-    Ok(())
-}
-
-/// What is to be removed may be gone.
-fn missing(error: io::Error) -> io::Result<()> {
-    if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) }
-}
-
-/// The ids that have a directory.
-fn directories(directory: &Path) -> io::Result<Vec<u64>> {
-    let mut ids = Vec::new();
-    for entry in fs::read_dir(directory)? {
-        ids.extend(entry?.file_name().to_str().and_then(|name| name.parse::<u64>().ok()));
-    }
-    Ok(ids)
-}
-
-/// Syncs the filesystem that `files` is on: for a layer's many files that is cheaper than an
-/// fsync of each.
-fn sync(files: &Path) -> Result<()> {
-    let what = || format!("sync {}", files.display());
-    let directory = fs::File::open(files).context(what)?;
-    rustix::fs::syncfs(&directory).map_err(io::Error::from).context(what)
-}
-
-/// Runs what may take long on a thread for that.
-async fn blocking<T: Send + 'static>(
-    action: impl FnOnce() -> Result<T> + Send + 'static,
-) -> Result<T> {
-    tokio::task::spawn_blocking(action)
-        .await
-        .map_err(|error| Error::internal(format!("a snapshotter's thread failed: {error}")))?
 }

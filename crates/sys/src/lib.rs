@@ -9,6 +9,7 @@ pub mod exec;
 pub mod init;
 pub mod interface;
 pub mod last_close;
+pub mod loop_device;
 pub mod loopback;
 pub mod mount;
 pub mod namespace;
