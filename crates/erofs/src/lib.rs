@@ -2,7 +2,7 @@
 //!
 //! An erofs image is read by the kernel alone, is never changed, and can be checked by one hash;
 //! writing it costs a sequential stream and one fsync instead of a system call or five for each
-//! file. [`write`] takes the stream in, [`Draft::settle`] corrects what depends on the layers
+//! file. [`write()`] takes the stream in, [`Draft::settle`] corrects what depends on the layers
 //! below, [`Draft::seal`] completes the image.
 //!
 //! # Layout
