@@ -18,5 +18,6 @@ mod ctr_terminal;
 mod ctr_tour;
 mod daemon;
 mod docker;
+mod groups;
 mod proxies;
 mod restart;

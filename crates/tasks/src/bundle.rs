@@ -15,10 +15,11 @@ use std::fs::{self, DirBuilder};
 use std::io;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use berth_types::{Digest, Error, Result, ResultExt};
+use berth_types::{Digest, Error, Result, ResultExt, spec};
 use rustix::mount::UnmountFlags;
 
 use crate::bootstrap::Bootstrap;
@@ -85,9 +86,20 @@ impl Bundle {
         let Self { namespace, id, .. } = self;
         let seed = format!("{namespace}/{id}/{:?}", SystemTime::now());
         let path = self.sockets.join(&Digest::of(seed.as_bytes()).hex()[..20]);
-        fs::write(self.address(), format!("unix://{}", path.display()))
-            .context(|| format!("write bundle {}", self.path.display()))?;
+        self.remember_socket(&path)?;
         Ok(path)
+    }
+
+    /// Remembers, for the next daemon, that our own shim of this bundle listens on `socket`.
+    pub(crate) fn remember_socket(&self, socket: &Path) -> Result<()> {
+        fs::write(self.address(), format!("unix://{}", socket.display()))
+            .context(|| format!("write bundle {}", self.path.display()))
+    }
+
+    /// The group that the container's specification puts it in.
+    pub(crate) fn group(&self) -> Result<Option<String>> {
+        let path = self.path.join("config.json");
+        spec::group(&fs::read(&path).context(|| format!("read {}", path.display()))?)
     }
 
     /// Gives the bundle back to our own shim that listens on `socket`: what is needed of it to find
@@ -97,10 +109,10 @@ impl Bundle {
             if let Some(parent) = self.path.parent() {
                 DirBuilder::new().recursive(true).mode(0o711).create(parent)?;
             }
-            DirBuilder::new().recursive(true).mode(0o700).create(&self.path)?;
-            fs::write(self.address(), format!("unix://{}", socket.display()))
+            DirBuilder::new().recursive(true).mode(0o700).create(&self.path)
         };
-        restore().context(|| format!("restore bundle {}", self.path.display()))
+        restore().context(|| format!("restore bundle {}", self.path.display()))?;
+        self.remember_socket(socket)
     }
 
     /// The socket of our own shim of this bundle; `None` if none was ever started.
@@ -153,7 +165,7 @@ impl Bundle {
             .map(Some)
     }
 
-    /// Removes the bundle and our own shim's socket, as far as they are there. What is mounted on the root
+    /// Removes the bundle and the socket of a dead shim of ours, as far as they are there. What is mounted on the root
     /// file system's directory is detached; what then is in it is not ours to delete.
     pub(crate) fn remove(&self) -> Result<()> {
         let what = || format!("remove bundle {}", self.path.display());
@@ -161,7 +173,8 @@ impl Bundle {
         while rustix::mount::unmount(&rootfs, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW).is_ok()
         {
         }
-        if let Some(socket) = self.socket() {
+        // The shim may have other containers, and otherwise removes it itself.
+        if let Some(socket) = self.socket().filter(|socket| UnixStream::connect(socket).is_err()) {
             absent_is_fine(fs::remove_file(socket)).context(what)?;
         }
         absent_is_fine(fs::remove_dir(&rootfs)).context(what)?;

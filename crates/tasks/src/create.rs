@@ -14,7 +14,7 @@ use std::time::Duration;
 use berth_proto::containerd::task::v3::{CreateTaskRequest, CreateTaskResponse, ShutdownRequest};
 use berth_proto::containerd::types::Mount;
 use berth_proto::containerd::v1::types::Status;
-use berth_types::{Error, Kind, Result, ResultExt, id};
+use berth_types::{Error, Kind, Result, ResultExt, id, spec};
 use prost_types::Any;
 
 use crate::bundle::Bundle;
@@ -58,7 +58,7 @@ pub struct Create {
 struct Started {
     socket: PathBuf,
     shim: Shim,
-    log: LogRelay,
+    log: Arc<LogRelay>,
     child: Option<Child>,
 }
 
@@ -101,8 +101,9 @@ impl Tasks {
         runtime: &Runtime,
         create: Create,
     ) -> Result<(Task, Option<Child>)> {
+        let group = spec::group(&create.spec)?;
         let Started { socket, shim, log, child } = match runtime {
-            Runtime::Own => self.start_own(bundle).await?,
+            Runtime::Own => self.join_or_start(bundle, group.as_deref()).await?,
             Runtime::Foreign(binary) => {
                 self.start_foreign(bundle, binary, create.options.as_ref()).await?
             }
@@ -122,6 +123,7 @@ impl Tasks {
         match shim.call::<_, CreateTaskResponse>(shim::CREATE, &request).await {
             Ok(CreateTaskResponse { pid }) => {
                 let task = Task::new(bundle.clone(), runtime.clone(), socket, shim, log);
+                task.join(group);
                 task.pid.store(pid, Ordering::Relaxed);
                 task.note(Status::Created);
                 Ok((task, child))
@@ -134,10 +136,24 @@ impl Tasks {
         }
     }
 
+    /// The shim that the container's group has, or a new one.
+    async fn join_or_start(&self, bundle: &Bundle, group: Option<&str>) -> Result<Started> {
+        let mut companions = self.table.list(&bundle.namespace).into_iter();
+        let companion = group.and_then(|group| companions.find(|task| task.is_of(group)));
+        let Some(companion) = companion else { return self.start_own(bundle).await };
+        bundle.remember_socket(&companion.socket)?;
+        Ok(Started {
+            socket: companion.socket.clone(),
+            shim: companion.shim.for_container(bundle),
+            log: companion.log.clone(),
+            child: None,
+        })
+    }
+
     /// Starts our own shim with one exec: its standard input is its socket, which listens already,
     /// so that it need not be waited for.
     async fn start_own(&self, bundle: &Bundle) -> Result<Started> {
-        let log = LogRelay::start(bundle)?;
+        let log = Arc::new(LogRelay::start(bundle)?);
         let socket = bundle.new_socket()?;
         // Its directory is closed to others too.
         let bind = || {
@@ -170,7 +186,7 @@ impl Tasks {
         binary: &Path,
         options: Option<&Any>,
     ) -> Result<Started> {
-        let log = LogRelay::start(bundle)?;
+        let log = Arc::new(LogRelay::start(bundle)?);
         let connect = async {
             let bootstrap = bootstrap::start(&self.config, binary, bundle, options).await?;
             let shim = Shim::connect(bundle, bootstrap.socket(), bootstrap.version).await?;

@@ -64,7 +64,12 @@ impl Tasks {
                 () = task.gone.cancelled() => {}
             }
             if let Some(mut child) = child {
-                report(&task.bundle, child.wait_or_kill(FAREWELL).await.map(drop));
+                let ended = match task.group() {
+                    // The shim stays for as long as the group has containers.
+                    Some(_) => child.wait().await,
+                    None => child.wait_or_kill(FAREWELL).await,
+                };
+                report(&task.bundle, ended.map(drop));
             }
         });
     }

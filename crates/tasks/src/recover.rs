@@ -48,7 +48,7 @@ impl Tasks {
             Err(error) if dead(error.kind()) => return self.bury_bundle(bundle, &runtime).await,
             outcome => outcome?,
         };
-        let log = LogRelay::start(bundle)?;
+        let log = Arc::new(LogRelay::start(bundle)?);
         let task = Arc::new(Task::new(bundle.clone(), runtime, socket, shim, log));
         match task.state("").await {
             Ok(state) => self.catch_up(&task, &state),

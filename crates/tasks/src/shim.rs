@@ -44,7 +44,7 @@ pub(crate) const DELETE: Step = step("Delete", 30);
 pub(crate) const CHECKPOINT: Step = step("Checkpoint", 600);
 pub(crate) const WAIT: Step = Step { method: "Wait", limit: None };
 
-/// A connection to the shim of one container.
+/// A connection to a shim, for one of its containers.
 pub(crate) struct Shim {
     client: Client,
     service: &'static str,
@@ -62,16 +62,19 @@ impl Shim {
         let client = tokio::time::timeout(CONNECT, Client::connect(socket))
             .await
             .unwrap_or_else(|_| Err(hangs(&bundle.id, "a connection", CONNECT)))?;
-        Ok(Self {
-            client,
-            service: if version == 3 {
-                "containerd.task.v3.Task"
-            } else {
-                "containerd.task.v2.Task"
-            },
-            id: bundle.id.clone(),
-            metadata: vec![("containerd-namespace-ttrpc".to_owned(), bundle.namespace.clone())],
-        })
+        let service =
+            if version == 3 { "containerd.task.v3.Task" } else { "containerd.task.v2.Task" };
+        Ok(Self::over(client, service, bundle))
+    }
+
+    /// The same connection, for another container of the shim.
+    pub(crate) fn for_container(&self, bundle: &Bundle) -> Self {
+        Self::over(self.client.clone(), self.service, bundle)
+    }
+
+    fn over(client: Client, service: &'static str, bundle: &Bundle) -> Self {
+        let metadata = vec![("containerd-namespace-ttrpc".to_owned(), bundle.namespace.clone())];
+        Self { client, service, id: bundle.id.clone(), metadata }
     }
 
     /// Makes one call.

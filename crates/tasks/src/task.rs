@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use berth_proto::containerd::task::v3::{
     CheckpointTaskRequest, CloseIoRequest, DeleteRequest, DeleteResponse, ExecProcessRequest,
@@ -47,7 +48,9 @@ pub struct Task {
     pub(crate) ending: Mutex<()>,
     /// Set when the task has been ended and is no longer in the table.
     pub(crate) gone: CancellationToken,
-    _log: LogRelay,
+    pub(crate) log: Arc<LogRelay>,
+    /// The group that shares the shim; not known yet of a task taken over from an earlier daemon.
+    group: OnceLock<Option<String>>,
 }
 
 impl Task {
@@ -56,7 +59,7 @@ impl Task {
         runtime: Runtime,
         socket: PathBuf,
         shim: Shim,
-        log: LogRelay,
+        log: Arc<LogRelay>,
     ) -> Self {
         Self {
             bundle,
@@ -68,8 +71,26 @@ impl Task {
             exit: watch::Sender::new(None),
             ending: Mutex::new(()),
             gone: CancellationToken::new(),
-            _log: log,
+            log,
+            group: OnceLock::new(),
         }
+    }
+
+    /// Notes which group the task belongs to.
+    pub(crate) fn join(&self, group: Option<String>) {
+        // A group that was looked up already is the same.
+        let _ = self.group.set(group);
+    }
+
+    /// Whether the task belongs to `group`, in a shim of our own.
+    pub(crate) fn is_of(&self, group: &str) -> bool {
+        self.runtime == Runtime::Own && self.group() == Some(group)
+    }
+
+    /// The group that shares the shim.
+    pub(crate) fn group(&self) -> Option<&str> {
+        // A bundle that can't be read has lost its group; its container goes on without.
+        self.group.get_or_init(|| self.bundle.group().ok().flatten()).as_deref()
     }
 
     /// The id, which is its container's.

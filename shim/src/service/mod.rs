@@ -15,7 +15,6 @@ mod cleanup;
 mod events;
 mod exit;
 mod flags;
-mod group;
 mod info;
 mod metrics;
 mod process;

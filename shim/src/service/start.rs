@@ -14,12 +14,12 @@ use std::process::{Child, Command, Stdio};
 
 use berth_proto::containerd::runtime::bootstrap::v1::{BootstrapParams, BootstrapResult};
 use berth_sys::exec;
-use berth_types::{Algorithm, Error, Hasher, Kind, Result, ResultExt};
+use berth_types::{Algorithm, Error, Hasher, Kind, Result, ResultExt, spec};
 use prost::Message;
 use rustix::fs::{Mode, OFlags};
 
 use super::flags::Flags;
-use super::{bundle, group, print};
+use super::{bundle, print};
 
 /// More than this on standard input is no message.
 const INPUT_MAX: u64 = 4 << 20;
@@ -45,7 +45,7 @@ pub(super) fn start(flags: &Flags) -> Result<()> {
     io::stdin().take(INPUT_MAX).read_to_end(&mut input).context(|| "read standard input")?;
     let params = params(&input, flags);
     let bundle = bundle(flags)?;
-    let group = group::of(&bundle)?.unwrap_or_else(|| flags.id.clone());
+    let group = group(&bundle)?.unwrap_or_else(|| flags.id.clone());
     let socket = socket_path(flags, &group, params.as_ref())?;
     let shim = match listen(&socket) {
         Err(error) if error.kind() == Kind::AlreadyExists && group != flags.id => None,
@@ -61,6 +61,15 @@ pub(super) fn start(flags: &Flags) -> Result<()> {
         let _ = (shim.kill(), fs::remove_file(&socket));
     }
     told
+}
+
+/// The group of the container in `bundle`. Without a spec there is none.
+fn group(bundle: &Path) -> Result<Option<String>> {
+    let path = bundle.join("config.json");
+    match fs::read(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        text => spec::group(&text.context(|| format!("read {}", path.display()))?),
+    }
 }
 
 /// What newer daemons send. Older ones may send runtime options, which could pass for it.

@@ -12,6 +12,7 @@
 
 mod allowed;
 mod container;
+mod group;
 mod linux;
 mod options;
 mod process;
@@ -23,6 +24,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Deserializer, Serialize};
 
+pub use group::group;
 pub use linux::{
     Device, IdMapping, IntelRdt, Linux, MemoryPolicy, Namespace, NetDevice, Personality, TimeOffset,
 };
