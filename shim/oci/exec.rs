@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use berth_types::spec::{Process, User};
 use berth_types::{Error, Result, ResultExt};
-use containerd_shim_berth_v1::container::{self, Io};
+use containerd_shim_berth_v1::container::{self, ExecOptions, Io};
 
 use crate::record::{Records, Status};
 use crate::{birth, foreground, streams, terminal};
@@ -55,6 +55,9 @@ pub(crate) struct Exec {
     /// How many descriptors the process keeps, from 3 on
     #[arg(long, default_value_t = 0, value_name = "N")]
     pub(crate) preserve_fds: u32,
+    /// In a paused container, wait until it is resumed
+    #[arg(long)]
+    ignore_paused: bool,
     /// The container's id
     id: String,
     /// The command and its arguments
@@ -83,7 +86,11 @@ impl Exec {
         terminal::check(process.terminal, self.console_socket.as_deref(), self.detach)?;
         let io = if process.terminal { Io::Terminal } else { streams::inherited()? };
         let container = found.container()?;
-        let mut child = container.exec_with_fds(&process, io, sockets + self.preserve_fds).await?;
+        let options = ExecOptions {
+            preserved_fds: sockets + self.preserve_fds,
+            ignore_paused: self.ignore_paused,
+        };
+        let mut child = container.exec_with(&process, io, options).await?;
         let master = terminal::hand_over(child.terminal.take(), self.console_socket.as_deref())?;
         if let Some(path) = &self.pid_file {
             birth::write_pid(path, child.pid)?;

@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::Path;
 
+use berth_tests::{Running, wait_until};
 use serde_json::json;
 
 use crate::rig::on_both;
@@ -96,5 +97,30 @@ fn failures_are_told() {
         assert_ne!(late.code, 0);
         late.complains("cannot exec in a stopped container");
         rig.verb(&["delete"]).success();
+    });
+}
+
+/// In a paused container nothing is run, unless it may wait for the container to be resumed.
+#[test]
+fn a_paused_container_is_refused_or_waited_for() {
+    on_both(|rig| {
+        rig.with_sleeper(|rig| {
+            rig.verb(&["pause"]).success();
+            rig.call(&["exec", &rig.id, "true"]).complains("paused");
+            let mut command = rig.command();
+            command.args(["exec", "--ignore-paused", &rig.id, "sh", "-c", "echo on"]);
+            let log = rig.bundle().join("exec.log");
+            let mut exec = Running::start(&mut command, &log);
+            let inside = Path::new("/sys/fs/cgroup/freezer").join(&rig.id).join("cgroup.procs");
+            if inside.exists() {
+                wait_until("the process to be in the container", || {
+                    fs::read_to_string(&inside).unwrap().lines().count() > 1
+                });
+            }
+            assert!(!exec.has_ended());
+            rig.verb(&["resume"]).success();
+            wait_until("its end", || exec.has_ended());
+            assert_eq!(fs::read_to_string(&log).unwrap(), "on\n");
+        });
     });
 }

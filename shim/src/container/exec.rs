@@ -20,6 +20,16 @@ use super::{Container, Io, Process, console};
 /// How long an exec may take to become its program.
 const RUNNING: Duration = Duration::from_secs(60);
 
+/// How an exec may differ from the usual one.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ExecOptions {
+    /// How many further descriptors of the caller's the process keeps, from 3 on.
+    pub preserved_fds: u32,
+    /// A paused container is no error: the process is born frozen, and the call returns once the
+    /// container is resumed.
+    pub ignore_paused: bool,
+}
+
 impl Container {
     /// Runs `process` in the namespaces and the control group of the container, under its system
     /// call filter, and returns once it has become its program.
@@ -28,33 +38,33 @@ impl Container {
     /// As [`Container::create`] for what is about the process; FailedPrecondition when the
     /// container's first process is gone, or the container is paused.
     pub async fn exec(&self, process: &spec::Process, io: Io) -> Result<Process> {
-        self.exec_with_fds(process, io, 0).await
+        self.exec_with(process, io, ExecOptions::default()).await
     }
 
-    /// As [`Container::exec`], and the process keeps as many further descriptors of the caller's
-    /// as `preserved_fds`, from 3 on.
+    /// As [`Container::exec`], but for `options`.
     ///
     /// # Errors
     /// As [`Container::exec`].
-    pub async fn exec_with_fds(
+    pub async fn exec_with(
         &self,
         process: &spec::Process,
         io: Io,
-        preserved_fds: u32,
+        options: ExecOptions,
     ) -> Result<Process> {
-        let program = Program::check(process, preserved_fds)?;
+        let program = Program::check(process, options.preserved_fds)?;
         if program.terminal != matches!(io, Io::Terminal) {
             return Err(Error::invalid_argument(
                 "process.terminal does not agree with the request's terminal",
             ));
         }
-        if self.cgroup().is_frozen()? {
+        if !options.ignore_paused && self.cgroup().is_frozen()? {
             let message = format!("container {} is paused: resume it first", self.about().id);
             return Err(Error::failed_precondition(message));
         }
         newborn::hide()?;
         let mut newborn = self.spawn(&program, &io)?;
-        match self.raise(&program, &mut newborn).await {
+        let patience = if options.ignore_paused { Duration::MAX } else { RUNNING };
+        match self.raise(&program, &mut newborn, patience).await {
             Ok(()) => newborn.grown().map(|(process, _)| process),
             Err(error) => {
                 newborn.kill().await;
@@ -83,11 +93,16 @@ impl Container {
         Newborn::new(child, shim_end)
     }
 
-    async fn raise(&self, program: &Program, newborn: &mut Newborn) -> Result<()> {
+    async fn raise(
+        &self,
+        program: &Program,
+        newborn: &mut Newborn,
+        patience: Duration,
+    ) -> Result<()> {
         newborn.set_oom_score(program.oom_score_adj)?;
         let agent = self.connect_agent().await?;
         newborn.channel.start(&Start { pid: newborn.pid(), agent })?;
-        match newborn::in_time(RUNNING, "starting the program", newborn.next()).await? {
+        match newborn::in_time(patience, "starting the program", newborn.next()).await? {
             None => Ok(()),
             Some(_) => Err(Error::internal("a process that joins a container took a wrong step")),
         }

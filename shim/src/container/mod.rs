@@ -60,6 +60,7 @@ use filter::Filter;
 use handshake::{Go, ShimEnd};
 
 pub use config::{parse, read_spec};
+pub use exec::ExecOptions;
 pub use existing::Existing;
 pub use freeze::freeze;
 pub use plan::cgroup_path;
