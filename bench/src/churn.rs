@@ -1,4 +1,4 @@
-//! Containers run and removed per second, one and eight at a time.
+//! Containers run and removed per second, one, eight and thirty-two at a time.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
@@ -12,14 +12,14 @@ use crate::samples::{Samples, alternate, time};
 use crate::table::{Better, Table};
 
 /// Containers in one counted run.
-const CONTAINERS: usize = 40;
+const CONTAINERS: usize = 64;
 
 /// Counted runs.
 const RUNS: usize = 3;
 
-/// Both widths for each engine in turn, and the kernel work alone.
+/// Each width for each engine in turn, and the kernel work alone.
 pub(crate) fn measure(bench: &Bench, peers: &mut [Peer], table: &mut Table) -> Result<()> {
-    for width in [1, 8] {
+    for width in [1, 8, 32] {
         let mut round = 0;
         let figures = alternate(RUNS, peers, |peer| {
             round += 1;

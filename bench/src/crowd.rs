@@ -22,9 +22,11 @@ pub(crate) fn measure_memory(bench: &Bench, peers: &mut [Peer], table: &mut Tabl
     let count = bench.arguments.containers;
     let (mut alone, mut each, mut shims) = (Vec::new(), Vec::new(), Vec::new());
     for peer in peers {
+        alone.push(Samples::from_iter([daemon_rss(peer)? / 1024.0]));
+        // What the first container brings into memory, code above all, is no other's.
+        remove(peer, &start(bench, peer, 1)?)?;
         let before = daemon_rss(peer)?;
         let names = start(bench, peer, count)?;
-        alone.push(Samples::from_iter([before / 1024.0]));
         each.push(Samples::from_iter([(daemon_rss(peer)? - before) / count as f64]));
         let pss = peer.shim_pids().into_iter().map(|pid| rollup(pid, "Pss:"));
         shims.push(pss.collect::<Result<_>>()?);
