@@ -19,5 +19,6 @@ mod ctr_tour;
 mod daemon;
 mod docker;
 mod groups;
+mod profile;
 mod proxies;
 mod restart;
