@@ -111,8 +111,8 @@ pub fn overlay(options: &[&str], attributes: MountAttrFlags) -> io::Result<Optio
     filesystem.mount(attributes).map(Some)
 }
 
-/// Splits the value of `lowerdir` at its colons, undoing the escapes `\:` and `\\`.
-fn split_layers(lower: &str) -> Vec<String> {
+/// Splits the value of an overlay's `lowerdir` at its colons, undoing the escapes `\:` and `\\`.
+pub fn split_layers(lower: &str) -> Vec<String> {
     let mut layers = vec![String::new()];
     let mut characters = lower.chars();
     while let Some(character) = characters.next() {

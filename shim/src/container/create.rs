@@ -15,7 +15,7 @@ use super::init::{self, Init};
 use super::newborn::{self, Newborn};
 use super::plan::Plan;
 use super::remains::Remains;
-use super::{Container, CreateRequest, Io, Process, hooks, net_devices, owners};
+use super::{Container, CreateRequest, Io, Process, hooks, net_devices, owners, root_owners};
 
 /// How long the first process may take to get ready, hooks aside.
 const READY: Duration = Duration::from_secs(60);
@@ -42,6 +42,7 @@ impl Container {
         check_streams(&plan, &request.io)?;
         newborn::hide()?;
         owners::prepare(&mut plan.mounts).await?;
+        root_owners::prepare(&mut plan).await?;
         let birth = Birth { plan: &plan, request: &request };
         let mut cgroup = None;
         match birth.give(&mut cgroup).await {

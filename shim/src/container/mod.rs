@@ -41,6 +41,7 @@ mod owners;
 mod plan;
 mod program;
 mod remains;
+mod root_owners;
 mod rootfs;
 mod scheduling;
 mod signal;

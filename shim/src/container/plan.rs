@@ -1,5 +1,6 @@
 //! The checked `config.json`: whatever can be wrong with it is found before anything is made.
 
+use std::os::fd::OwnedFd;
 use std::path::{Component, Path, PathBuf};
 
 use berth_sys::mount::Propagation;
@@ -18,6 +19,7 @@ use super::mounts::MountPlan;
 use super::namespaces::NamespacePlan;
 use super::net_devices::{self, Move};
 use super::program::Program;
+use super::root_owners;
 use super::scheduling::Nodes;
 use super::sysctl::{self, Sysctl};
 
@@ -52,12 +54,36 @@ pub(super) struct RootPlan {
     /// Where it is mounted, or lies already.
     pub(super) path: PathBuf,
     /// What is mounted there, one on the other; when there is none, what lies there is the root.
-    pub(super) mounts: Vec<(spec::Mount, MountOptions)>,
+    pub(super) mounts: Vec<RootMount>,
     pub(super) readonly: bool,
     /// It can't be pivoted to, as where the host's root is the kernel's first filesystem.
     pub(super) no_pivot: bool,
     /// `linux.rootfsPropagation`, and whether of the mounts below too.
     pub(super) propagation: Option<(Propagation, bool)>,
+}
+
+/// One filesystem of the root's.
+#[derive(Debug)]
+pub(super) struct RootMount {
+    pub(super) mount: spec::Mount,
+    pub(super) options: MountOptions,
+    /// The owners of its files are mapped by these.
+    pub(super) owners: Option<IdMaps>,
+    /// The mount, when it is made before the first process.
+    pub(super) tree: Option<OwnedFd>,
+}
+
+impl RootMount {
+    fn check(mount: &spec::Mount) -> Result<Self> {
+        let mut options = mount.options.clone();
+        let owners = root_owners::take_maps(&mut options)?;
+        let options = MountOptions::parse(&options);
+        Ok(Self { mount: mount.clone(), options, owners, tree: None })
+    }
+
+    pub(super) fn is_overlay(&self) -> bool {
+        self.mount.kind.as_deref() == Some("overlay")
+    }
 }
 
 impl Plan {
@@ -146,12 +172,10 @@ impl RootPlan {
             return Err(missing("root.path"));
         }
         let path = bundle.join(&root.path);
-        let with_options =
-            |mount: &spec::Mount| (mount.clone(), MountOptions::parse(&mount.options));
         let propagation = spec.linux.as_ref().and_then(|linux| linux.rootfs_propagation.as_deref());
         Ok(Self {
             path,
-            mounts: mounts.iter().map(with_options).collect(),
+            mounts: mounts.iter().map(RootMount::check).collect::<Result<_>>()?,
             readonly: root.readonly,
             no_pivot: request.no_pivot,
             propagation: propagation

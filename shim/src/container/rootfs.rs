@@ -11,16 +11,16 @@ use rustix::fs::{AtFlags, CWD, Mode, OFlags, StatxAttributes, StatxFlags};
 use rustix::mount::MountAttrFlags;
 
 use super::mount_options::MountOptions;
-use super::plan::RootPlan;
+use super::plan::{RootMount, RootPlan};
 
 impl RootPlan {
     /// Cuts the caller's mountns off from the host's, and mounts the root filesystem.
     pub(super) fn mount(&self) -> Result<Root> {
         self.isolate()?;
         let mut root = None;
-        for (mount, options) in &self.mounts {
+        for mount in &self.mounts {
             let layer = self
-                .mount_one(mount, options)
+                .mount_one(mount)
                 .context(|| format!("mount the root filesystem at {}", self.path.display()))?;
             root = Some(layer);
         }
@@ -63,15 +63,23 @@ impl RootPlan {
     }
 
     /// Mounts one filesystem on what is at the path by now.
-    fn mount_one(&self, mount: &spec::Mount, options: &MountOptions) -> Result<OwnedFd> {
-        let target = open(&self.path).context(|| "open it")?;
-        let Some(detached) = detached(mount, options)? else {
-            let data: Vec<&str> = options.data.iter().map(String::as_str).collect();
-            mount::mount_overlay_at(target.as_fd(), &data).context(|| "overlay")?;
-            return open(&self.path).context(|| "open it");
+    fn mount_one(&self, one: &RootMount) -> Result<OwnedFd> {
+        let made = match &one.tree {
+            Some(tree) => Some(tree.try_clone().context(|| "take it")?),
+            None => detached(&one.mount, &one.options)?,
         };
+        let Some(detached) = made else { return self.mount_overlay(one) };
+        let target = open(&self.path).context(|| "open it")?;
         mount::attach(detached.as_fd(), target.as_fd()).context(|| "attach it")?;
         Ok(detached)
+    }
+
+    /// Mounts an overlay at the path at once, as old kernels need it.
+    pub(super) fn mount_overlay(&self, one: &RootMount) -> Result<OwnedFd> {
+        let target = open(&self.path).context(|| "open it")?;
+        let data: Vec<&str> = one.options.data.iter().map(String::as_str).collect();
+        mount::mount_overlay_at(target.as_fd(), &data).context(|| "overlay")?;
+        open(&self.path).context(|| "open it")
     }
 
     /// Makes a mount of what lies at the path, since only a mount can become the root.
@@ -108,11 +116,10 @@ impl RootPlan {
 }
 
 /// The filesystem of `mount`, attached nowhere; `None` for an overlay that can't be made so.
-fn detached(mount: &spec::Mount, options: &MountOptions) -> Result<Option<OwnedFd>> {
+pub(super) fn detached(mount: &spec::Mount, options: &MountOptions) -> Result<Option<OwnedFd>> {
     let kind = mount.kind.as_deref().unwrap_or("");
     let source = mount.source.as_deref().unwrap_or("");
-    if options.bind.is_some() || matches!(kind, "bind" | "rbind") {
-        let recursive = options.bind.unwrap_or(kind == "rbind");
+    if let Some(recursive) = bound(mount, options) {
         let copy = mount::copy_path(source, recursive).context(|| format!("bind {source}"))?;
         for change in options.changes() {
             change.apply(copy.as_fd()).context(|| format!("bind {source}"))?;
@@ -137,7 +144,13 @@ fn detached(mount: &spec::Mount, options: &MountOptions) -> Result<Option<OwnedF
     make().map(Some).context(|| format!("{kind} of {source}"))
 }
 
-fn open(path: &Path) -> std::io::Result<OwnedFd> {
+/// Whether `mount` binds what is there already, and then whether with the mounts below.
+pub(super) fn bound(mount: &spec::Mount, options: &MountOptions) -> Option<bool> {
+    let kind = mount.kind.as_deref().unwrap_or("");
+    options.bind.or_else(|| matches!(kind, "bind" | "rbind").then(|| kind == "rbind"))
+}
+
+pub(super) fn open(path: &Path) -> std::io::Result<OwnedFd> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     Ok(rustix::fs::openat(CWD, path, flags, Mode::empty())?)
 }

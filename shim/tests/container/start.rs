@@ -20,6 +20,8 @@ crate::cases![
     the_environment_is_the_specs_and_home,
     loopback_is_up,
     a_new_user_namespace,
+    layers_get_the_owners_of_a_user_namespace,
+    an_opaque_directory_is_one_in_a_user_namespace,
 ];
 
 fn echo() {
@@ -181,14 +183,19 @@ fn loopback_is_up() {
     });
 }
 
-fn a_new_user_namespace() {
-    let mut rig = Rig::new();
+/// Gives the container a user namespace whose root is an ordinary user of the host.
+fn remap(rig: &mut Rig) {
     let map = vec![IdMapping { container_id: 0, host_id: 100_000, size: 65_536 }];
     rig.linux().namespaces.push(Namespace { kind: "user".into(), path: None });
     rig.linux().uid_mappings = map.clone();
     rig.linux().gid_mappings = map;
     // As the daemon leaves the directories above: whoever knows the way may pass.
     fs::set_permissions(rig.bundle(), fs::Permissions::from_mode(0o711)).unwrap();
+}
+
+fn a_new_user_namespace() {
+    let mut rig = Rig::new();
+    remap(&mut rig);
     for entry in [rig.root(), rig.root().join("tmp"), rig.root().join("dev")] {
         std::os::unix::fs::chown(entry, Some(100_000), Some(100_000)).unwrap();
     }
@@ -208,4 +215,41 @@ fn a_new_user_namespace() {
     assert_ne!(lines[2], fs::read_link("/proc/self/ns/user").unwrap().to_str().unwrap());
     assert_eq!(lines[3], "4");
     assert_eq!(fs::metadata(rig.root().join("tmp/file")).unwrap().uid(), 100_000);
+}
+
+/// An overlay for a container in a user namespace, whose upper directory is its root's.
+fn overlay_for_others(rig: &mut Rig) -> Mount {
+    remap(rig);
+    let mount = overlay(rig, 1);
+    std::os::unix::fs::chown(rig.bundle().join("upper"), Some(100_000), Some(100_000)).unwrap();
+    mount
+}
+
+fn layers_get_the_owners_of_a_user_namespace() {
+    let owners = |maps: &[&str]| {
+        let mut rig = Rig::new();
+        let mut mount = overlay_for_others(&mut rig);
+        mount.options.extend(maps.iter().map(|&option| option.to_owned()));
+        rig.rootfs = vec![mount];
+        let output = rig.sh("echo x > /file; stat -c %u:%g / /bin/busybox /layer0 /file");
+        assert_eq!(fs::metadata(rig.bundle().join("upper/file")).unwrap().uid(), 100_000);
+        assert_eq!(fs::metadata(rig.bundle().join("base/bin/busybox")).unwrap().uid(), 0);
+        output.text().replace('\n', " ")
+    };
+    let maps = ["uidmap=0:100000:65536", "gidmap=0:100000:65536"];
+    assert_eq!(owners(&maps), "0:0 0:0 0:0 0:0");
+    // Without, they stay the host's, whom nobody there can be.
+    assert_eq!(owners(&[]), "0:0 65534:65534 65534:65534 0:0");
+}
+
+fn an_opaque_directory_is_one_in_a_user_namespace() {
+    let mut rig = Rig::new();
+    let mount = overlay_for_others(&mut rig);
+    let layer = rig.bundle().join("a-layer-with-a-name-of-some-length-0/etc");
+    fs::create_dir(&layer).unwrap();
+    fs::write(layer.join("new"), "").unwrap();
+    let flags = rustix::fs::XattrFlags::empty();
+    rustix::fs::setxattr(&layer, "trusted.overlay.opaque", b"y", flags).unwrap();
+    rig.rootfs = vec![mount];
+    assert_eq!(rig.sh("ls /etc").text(), "new");
 }
