@@ -23,7 +23,7 @@ pub(crate) struct Cli {
 }
 
 #[derive(Debug, Subcommand)]
-enum Command {
+pub(crate) enum Command {
     /// Create and run a new container from an image
     Run(c::run::Run),
     /// Create a new container
@@ -63,6 +63,12 @@ enum Command {
 }
 
 impl Cli {
+    /// The command alone.
+    #[cfg(test)]
+    pub(crate) fn into_command(self) -> Command {
+        self.command
+    }
+
     /// Carries out the command and answers its exit status.
     pub(crate) async fn run(self) -> Outcome {
         let daemon = Daemon::new(self.address, self.namespace);
@@ -86,24 +92,5 @@ impl Cli {
             Command::Version(command) => command.run(&daemon).await,
             Command::Info(command) => command.run(&daemon).await,
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use clap::CommandFactory;
-
-    use super::*;
-
-    #[test]
-    fn the_definition_is_sound() {
-        Cli::command().debug_assert();
-    }
-
-    #[test]
-    fn dockers_short_flags_parse() {
-        let typed = "berth run -it --rm -h box -m 64m -v /a:/b:ro -u 1:2 -w /x -e A=b alpine -c x";
-        assert!(Cli::try_parse_from(typed.split(' ')).is_ok());
-        assert!(Cli::try_parse_from(["berth", "run"]).is_err());
     }
 }

@@ -14,6 +14,7 @@ mod human;
 mod logging;
 mod options;
 mod output;
+mod parse;
 mod progress;
 mod session;
 mod table;
@@ -21,16 +22,16 @@ mod terminal;
 
 use std::process::exit;
 
-use clap::Parser;
-
-use crate::cli::Cli;
-use crate::output::complain;
+use crate::output::{complain, say};
 
 fn main() {
-    let cli = Cli::try_parse().unwrap_or_else(|error| {
-        // Help is one too, of a kind; when nobody reads it that is no failure.
-        let _ = error.print();
-        exit(if error.use_stderr() { failure::status::ENGINE } else { 0 })
+    let cli = parse::parse(std::env::args_os()).unwrap_or_else(|refused| {
+        if refused.is_answer() {
+            say(&refused)
+        } else {
+            complain(&refused)
+        }
+        exit(refused.status())
     });
     // One thread: a command waits for one thing at a time, and a thread pool would cost more
     // than most commands take.

@@ -3,7 +3,8 @@
 use berth_proto::berth::v1::{Bind, ContainerOptions, Network, Resources, StringList};
 use clap::{Args, ValueEnum};
 
-use crate::failure::{Failure, Outcome};
+use crate::failure::Outcome;
+use crate::parse::Words;
 use crate::{human, logging, terminal};
 
 /// When to fetch the image.
@@ -96,27 +97,14 @@ pub(crate) struct MakeOptions {
     #[arg(long, action = clap::ArgAction::Help)]
     help: Option<bool>,
     /// The image, and the command that replaces the image's own
-    #[arg(
-        required = true,
-        trailing_var_arg = true,
-        allow_hyphen_values = true,
-        value_name = "IMAGE [COMMAND] [ARG]"
-    )]
-    words: Vec<String>,
+    #[command(subcommand)]
+    words: Words,
 }
 
 impl MakeOptions {
-    /// The image that was named.
-    pub(crate) fn image(&self) -> &str {
-        &self.words[0]
-    }
-
     /// The options as the daemon takes them.
     pub(crate) fn into_message(self) -> Outcome<ContainerOptions> {
-        let image = self.image().to_owned();
-        if image.starts_with('-') {
-            return Err(Failure::new(format!("unknown flag: {image}")));
-        }
+        let (image, command) = self.words.split();
         let values = |entrypoint: String| match entrypoint.as_str() {
             "" => Vec::new(),
             _ => vec![entrypoint],
@@ -124,7 +112,7 @@ impl MakeOptions {
         Ok(ContainerOptions {
             name: self.name.unwrap_or_default(),
             image,
-            command: self.words[1..].to_vec(),
+            command,
             entrypoint: self.entrypoint.map(|text| StringList { values: values(text) }),
             env: environment(self.env),
             working_directory: self.workdir.unwrap_or_default(),

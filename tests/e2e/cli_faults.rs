@@ -186,11 +186,17 @@ fn cli_output_that_nobody_reads_ends_the_command_quietly() {
 #[test]
 fn cli_what_is_typed_wrong_has_dockers_status() {
     let Some(engine) = Engine::berth() else { return };
-    let wrong: [&[&str]; 4] =
-        [&["run", "--memory", "much", BUSYBOX], &["ps", "--no-such"], &["run"], &["no-such"]];
-    for args in wrong {
-        engine.cli(args).exited(125).complains("error: ");
+    let wrong: [(&[&str], i32, &str); 5] = [
+        (&["run", "--memory", "much", BUSYBOX], 125, "invalid argument \"much\" for \"--memory\""),
+        (&["run", "--no-such", BUSYBOX], 125, "unknown flag: --no-such\nSee 'berth run --help'."),
+        (&["ps", "--no-such"], 125, "unknown flag: --no-such"),
+        (&["run"], 1, "requires at least 1 argument"),
+        (&["no-such"], 1, "'no-such' is not a berth command"),
+    ];
+    for (args, code, words) in wrong {
+        engine.cli(args).exited(code).complains(words);
     }
+    engine.cli(&[]).success();
     assert!(engine.cli(&["run", "--help"]).success().stdout.contains("Usage"));
 }
 

@@ -136,6 +136,23 @@ fn cli_the_process_is_as_asked_for() {
 }
 
 #[test]
+fn cli_flags_are_typed_as_for_docker() {
+    let Some(engine) = engine() else { return };
+    assert_eq!(
+        shell(&engine, &["-w/tmp", "-eA=b", "-u5", "-m64m"], "echo $A $PWD; id -u"),
+        "b /tmp\n5"
+    );
+    let input = engine.cli_with_input(&["run", "--rm=true", "-it=false", BUSYBOX, "cat"], b"typed");
+    assert_eq!(input.success().stdout, "typed");
+    let run = engine.cli(&["run", "--rm", "--", BUSYBOX, "echo", "-n", "--", "--rm"]).success();
+    assert_eq!(run.stdout, "-- --rm");
+    engine.cli(&["run", "-d", "--name=one", BUSYBOX, "sleep", "1000"]).success();
+    assert_eq!(engine.cli(&["exec", "-iw/tmp", "one", "pwd", "-P"]).success().line(), "/tmp");
+    engine.cli(&["exec", "one"]).exited(1).complains("requires at least 2 arguments");
+    engine.cli(&["rm", "one", "-f"]).success();
+}
+
+#[test]
 fn cli_an_image_says_how_its_containers_start() {
     let Some(engine) = engine() else { return };
     let image = Image::busybox("docker.io/library/configured:1")

@@ -10,7 +10,10 @@ use crate::output::say;
 
 /// Create a new container
 #[derive(Args, Debug)]
-#[command(disable_help_flag = true)]
+#[command(
+    disable_help_flag = true,
+    override_usage = "berth create [OPTIONS] IMAGE [COMMAND] [ARG]..."
+)]
 pub(crate) struct Create {
     #[command(flatten)]
     make: MakeOptions,

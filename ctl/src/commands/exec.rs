@@ -7,13 +7,15 @@ use clap::Args;
 use super::report_detached;
 use crate::client::Daemon;
 use crate::detach::DetachKeys;
-use crate::failure::Outcome;
+use crate::failure::{Failure, Outcome};
 use crate::options::{environment, parse_named};
+use crate::parse::{Words, too_few};
 use crate::session::{End, Session};
 use crate::terminal;
 
 /// Execute a command in a running container
 #[derive(Args, Debug)]
+#[command(override_usage = "berth exec [OPTIONS] CONTAINER COMMAND [ARG]...")]
 pub(crate) struct Exec {
     /// Start the command and return
     #[arg(short, long)]
@@ -36,11 +38,9 @@ pub(crate) struct Exec {
     /// Working directory inside the container
     #[arg(short, long)]
     workdir: Option<String>,
-    /// The container, by name or id
-    container: String,
-    /// The command and its arguments
-    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
-    command: Vec<String>,
+    /// The container, by name or id, and the command with its arguments
+    #[command(subcommand)]
+    words: Words,
 }
 
 impl Exec {
@@ -50,20 +50,10 @@ impl Exec {
             tty: self.tty,
             // As with Docker, the signals of an exec's client are its own.
             forward_signals: false,
-            detach_keys: self.detach_keys.unwrap_or_default(),
+            detach_keys: self.detach_keys.clone().unwrap_or_default(),
         };
         session.check_terminal()?;
-        let first = Message::Exec(ExecOptions {
-            container: self.container,
-            command: self.command,
-            env: environment(self.env),
-            working_directory: self.workdir.unwrap_or_default(),
-            user: self.user.unwrap_or_default(),
-            tty: self.tty,
-            stdin: session.stdin,
-            window_size: if self.tty { terminal::window_size() } else { None },
-            detach: self.detach,
-        });
+        let first = Message::Exec(self.into_options()?);
         let mut client = daemon.containers().await?;
         let outcome = session.drive(first, |requests| client.exec(requests)).await;
         match outcome {
@@ -72,5 +62,23 @@ impl Exec {
             Ok(End::Started) => Ok(0),
             Err(failure) => Err(failure.of_exec()),
         }
+    }
+    /// The options as the daemon takes them.
+    pub(crate) fn into_options(self) -> Outcome<ExecOptions> {
+        let (container, command) = self.words.split();
+        if command.is_empty() {
+            return Err(Failure::new(too_few("berth exec", 2)));
+        }
+        Ok(ExecOptions {
+            container,
+            command,
+            env: environment(self.env),
+            working_directory: self.workdir.unwrap_or_default(),
+            user: self.user.unwrap_or_default(),
+            tty: self.tty,
+            stdin: self.interactive && !self.detach,
+            window_size: if self.tty { terminal::window_size() } else { None },
+            detach: self.detach,
+        })
     }
 }

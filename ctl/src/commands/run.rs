@@ -14,7 +14,10 @@ use crate::session::{End, Session};
 
 /// Create and run a new container from an image
 #[derive(Args, Debug)]
-#[command(disable_help_flag = true)]
+#[command(
+    disable_help_flag = true,
+    override_usage = "berth run [OPTIONS] IMAGE [COMMAND] [ARG]..."
+)]
 pub(crate) struct Run {
     /// Run in the background and print the container's id
     #[arg(short, long)]
@@ -27,6 +30,12 @@ pub(crate) struct Run {
 }
 
 impl Run {
+    /// What the daemon is asked for.
+    #[cfg(test)]
+    pub(crate) fn into_message(self) -> Outcome<ContainerOptions> {
+        self.make.into_message()
+    }
+
     pub(crate) async fn run(self, daemon: &Daemon) -> Outcome {
         let session = Session {
             stdin: self.make.interactive && !self.detach,
