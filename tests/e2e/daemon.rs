@@ -1,12 +1,15 @@
 //! Starts that are refused, and clients that find no daemon.
 
 use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::process::Command;
 
-use berth_tests::{Engine, Finished, Image};
+use berth_tests::{Engine, Finished, Image, leaks};
 use nix::sys::signal::Signal;
 use redb::TableDefinition;
+
+const IMAGE: &str = "docker.io/library/busybox:latest";
 
 /// The daemon's message when it does not start.
 fn refusal(engine: &Engine) -> String {
@@ -142,4 +145,49 @@ fn the_daemon_enters_the_control_group_of_its_configuration() {
     let groups = format!("/proc/{}/cgroup", engine.daemon_pid());
     let inside = std::fs::read_to_string(groups).unwrap();
     assert!(inside.lines().any(|line| line.ends_with(&format!(":{path}"))), "{inside}");
+}
+
+/// CVE-2020-15257, CVE-2021-41103, CVE-2024-25621: other users of the machine reach neither the
+/// sockets nor the files, and no socket lies where a network namespace is all that it takes.
+#[test]
+fn other_users_are_kept_out() {
+    let Some(engine) = Engine::berth() else { return };
+    engine.import(&Image::busybox(IMAGE));
+    engine.ctr(&["run", "-d", IMAGE, "one", "sleep", "1000"]).success();
+    let state = engine.address().parent().unwrap().to_owned();
+    // As /var/lib and /run are.
+    fs::set_permissions(engine.path(""), fs::Permissions::from_mode(0o755)).unwrap();
+    let others_see = |path: &Path| {
+        let mut list = Command::new("setpriv");
+        list.args(["--reuid", "65534", "--regid", "65534", "--clear-groups", "ls"]).arg(path);
+        Finished::leaving(&mut list).code == 0
+    };
+    assert!(others_see(&engine.path("")));
+    let bundles = state.join("io.containerd.runtime.v2.task").join(engine.namespace());
+    for closed in [engine.root(), &state, &bundles, &bundles.join("one"), &state.join("s")] {
+        assert!(closed.is_dir(), "{closed:?}");
+        assert!(!others_see(closed), "{closed:?} is open");
+    }
+
+    let mut processes = leaks::shims(engine.namespace());
+    processes.push(engine.daemon_pid() as i32);
+    let sockets = fs::read_to_string("/proc/net/unix").unwrap();
+    let abstracts = sockets.lines().filter(|line| line.contains(" @"));
+    let inodes: Vec<_> = abstracts.filter_map(|line| line.split_whitespace().nth(6)).collect();
+    let mut seen = 0;
+    for pid in processes {
+        for descriptor in fs::read_dir(format!("/proc/{pid}/fd")).unwrap().flatten() {
+            let target = fs::read_link(descriptor.path()).unwrap_or_default();
+            let Some(target) = target.to_str().and_then(|text| text.strip_prefix("socket:["))
+            else {
+                continue;
+            };
+            seen += 1;
+            assert!(!inodes.contains(&target.trim_end_matches(']')), "{pid} has an abstract one");
+        }
+    }
+    assert!(seen > 2);
+    for socket in [engine.address(), state.join("d.sock.ttrpc")] {
+        assert_eq!(fs::metadata(socket).unwrap().mode() & 0o777, 0o600);
+    }
 }
