@@ -120,7 +120,11 @@ impl Records {
         let taken = || Error::already_exists(format!("container with id {id} exists already"));
         let directory = loop {
             // One that is there may be what a killed create left.
-            DirBuilder::new().mode(0o700).recursive(true).create(&path).context(what)?;
+            match DirBuilder::new().mode(0o700).recursive(true).create(&path) {
+                // It was removed before that saw that it is a directory.
+                Err(error) if error.kind() == ErrorKind::AlreadyExists && !is_file(&path) => {}
+                made => made.context(what)?,
+            }
             match lock::take(&path) {
                 Err(error) if error.kind() == ErrorKind::NotFound => {}
                 locked => break locked.context(what)?.ok_or_else(taken)?,
@@ -170,6 +174,11 @@ impl Records {
         all.sort_by(|a, b| a.record.id.cmp(&b.record.id));
         Ok(all)
     }
+}
+
+/// Whether something else than a directory is at `path`.
+fn is_file(path: &Path) -> bool {
+    fs::symlink_metadata(path).is_ok_and(|data| !data.is_dir())
 }
 
 impl Draft {

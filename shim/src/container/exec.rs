@@ -8,7 +8,7 @@ use std::time::Duration;
 use berth_sys::namespace::{self, Namespaces};
 use berth_sys::path::Root;
 use berth_sys::{cgroup, clone};
-use berth_types::{Error, Result, ResultExt, spec};
+use berth_types::{Error, Kind, Result, ResultExt, spec};
 
 use super::handshake::{self, ChildEnd, Report, Start};
 use super::last_steps::{self, LastSteps};
@@ -74,8 +74,8 @@ impl Container {
     }
 
     fn spawn(&self, program: &Program, io: &Io) -> Result<Newborn> {
-        let target = self.cgroup().clone_target()?;
-        let doors = self.cgroup().doors()?;
+        let target = self.cgroup().clone_target().map_err(gone_if_absent)?;
+        let doors = self.cgroup().doors().map_err(gone_if_absent)?;
         let (mut shim_end, child_end) = handshake::pair()?;
         let options = clone::Options {
             cgroup: target.as_ref().map(AsFd::as_fd),
@@ -112,6 +112,11 @@ impl Container {
 /// What can't be joined any more is the container of a first process that is gone.
 fn gone(error: Error) -> Error {
     Error::failed_precondition(format!("the container is not running: {error}"))
+}
+
+/// A control group that isn't there is one that somebody removes just now.
+fn gone_if_absent(error: Error) -> Error {
+    if error.kind() == Kind::NotFound { gone(error) } else { error }
 }
 
 /// The process while it turns into the program. As for [`Init`](super::init::Init), it is a child

@@ -157,6 +157,15 @@ pub(super) fn is_gone(error: &io::Error) -> bool {
     error.kind() == ErrorKind::NotFound || error.raw_os_error() == Some(libc::ENODEV)
 }
 
+/// Why something at `path` can't be opened: NotFound when it is gone.
+pub(super) fn unopened(path: &Path, error: &io::Error) -> Error {
+    let what = format!("open {}", path.display());
+    match is_gone(error) {
+        true => Error::not_found(format!("{what}: {error}")),
+        false => Error::io(what, error),
+    }
+}
+
 /// Writes `value` to a file that the kernel has made.
 pub(super) fn write(path: &Path, value: &str) -> io::Result<()> {
     fs::OpenOptions::new().write(true).open(path)?.write_all(value.as_bytes())

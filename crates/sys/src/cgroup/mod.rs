@@ -141,6 +141,9 @@ impl Cgroup {
 
     /// A descriptor of the directory for clone3(2)'s `CLONE_INTO_CGROUP`, on v2. `None` on v1:
     /// the child moves itself in, through [`Cgroup::doors`].
+    ///
+    /// # Errors
+    /// NotFound when the cgroup is gone.
     pub fn clone_target(&self) -> Result<Option<OwnedFd>> {
         match &self.tree {
             Tree::V1(_) => Ok(None),
@@ -150,6 +153,9 @@ impl Cgroup {
 
     /// Opens the files through which a child [`enter`]s on v1; none on v2, where it is born
     /// inside. Whoever holds them may enter: the kernel judges by who opened them.
+    ///
+    /// # Errors
+    /// NotFound when the cgroup is gone.
     pub fn doors(&self) -> Result<Vec<OwnedFd>> {
         match &self.tree {
             Tree::V1(tree) => tree.doors(),

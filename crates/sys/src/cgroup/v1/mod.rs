@@ -130,20 +130,18 @@ impl Tree {
     /// a moved process forks is inside.
     fn move_into(&self, controller: Controller) -> Result<()> {
         let directory = &self.place(controller)?.directory;
-        // Those are listed for a while, and fork nothing any more.
-        let mut dying = Vec::new();
+        // Who is listed outside again is on the way out, and forks nothing any more: the kernel
+        // says that it moved such a process, or that there is none, and leaves it.
+        let mut moved = Vec::new();
         for _ in 0..MOVE_TRIES {
             let inside = directory::pids(directory)?;
             let mut outside = self.pids()?;
-            outside.retain(|pid| !inside.contains(pid) && !dying.contains(pid));
+            outside.retain(|pid| !inside.contains(pid) && !moved.contains(pid));
             if outside.is_empty() {
                 return Ok(());
             }
-            for pid in outside {
-                if !move_one(directory, pid)? {
-                    dying.push(pid);
-                }
-            }
+            outside.iter().try_for_each(|pid| move_one(directory, *pid))?;
+            moved.extend(outside);
         }
         Err(Error::unavailable(format!(
             "move processes into {}: they fork faster than they can be moved",
@@ -156,7 +154,7 @@ impl Tree {
         let open = |directory: PathBuf| {
             let path = directory.join("tasks");
             let file = fs::OpenOptions::new().write(true).open(&path);
-            file.map(OwnedFd::from).context(|| format!("open {}", path.display()))
+            file.map(OwnedFd::from).map_err(|error| directory::unopened(&path, &error))
         };
         self.existing().into_iter().map(open).collect()
     }
@@ -284,13 +282,12 @@ fn missing(controller: Controller) -> Error {
     ))
 }
 
-/// Moves process `pid`. Whether it is there to be moved: whoever waits for it will know.
-fn move_one(directory: &Path, pid: i32) -> Result<bool> {
+/// Moves process `pid`, if it is there to be moved.
+fn move_one(directory: &Path, pid: i32) -> Result<()> {
     let file = directory.join("cgroup.procs");
     match directory::write(&file, &pid.to_string()) {
-        Ok(()) => Ok(true),
-        Err(error) if error.raw_os_error() == Some(libc::ESRCH) => Ok(false),
-        Err(error) => Err(error).context(|| format!("move process {pid} into {}", file.display())),
+        Err(error) if error.raw_os_error() == Some(libc::ESRCH) => Ok(()),
+        outcome => outcome.context(|| format!("move process {pid} into {}", file.display())),
     }
 }
 

@@ -95,7 +95,7 @@ impl Tree {
 
     pub(super) fn descriptor(&self) -> Result<OwnedFd> {
         let directory = fs::File::open(&self.directory);
-        directory.map(OwnedFd::from).context(|| format!("open {}", self.directory.display()))
+        directory.map(OwnedFd::from).map_err(|error| directory::unopened(&self.directory, &error))
     }
 
     pub(super) fn update(&self, resources: &Resources) -> Result<()> {
