@@ -171,7 +171,7 @@ impl Records {
     pub(crate) async fn remove(&self, key: &str, durability: Durability) -> Result<Record> {
         let (this, key) = (self.clone(), key.to_owned());
         self.store
-            .write(durability, move |transaction| {
+            .write_from_reserve(durability, move |transaction| {
                 let mut rows = transaction.open_table(this.rows).db()?;
                 let record = find(&rows, &key)?;
                 if this.has_children(transaction, &key)? {

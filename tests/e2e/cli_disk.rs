@@ -1,8 +1,5 @@
 //! A disk that is too small: said, given back, and used again.
 
-use std::fs::File;
-use std::io::Write;
-
 use berth_tests::{Engine, Finished, Image, Layer, Registry, SmallDisk, wait_until};
 
 const BUSYBOX: &str = "docker.io/library/busybox:latest";
@@ -86,16 +83,12 @@ fn cli_a_container_runs_on_while_the_disk_of_its_log_is_full() {
     engine.import(&Image::busybox(BUSYBOX));
     let script = "while [ ! -e /dev/shm/go ]; do sleep 0.05; done; seq 1 200000; exec sleep 1000";
     engine.cli(&["run", "-d", "--name", "one", BUSYBOX, "sh", "-c", script]).success();
-    let balloon = disk.path().join("balloon");
-    let mut file = File::create(&balloon).unwrap();
-    let piece = vec![0; 64 << 10];
-    while file.write_all(&piece).is_ok() {}
+    let balloon = disk.fill();
     engine.cli(&["exec", "one", "touch", "/dev/shm/go"]).success();
     wait_until("the container to have written all", || {
         let processes = engine.cli(&["exec", "one", "ps"]).success().stdout;
         processes.lines().any(|line| line.split_whitespace().skip(2).eq(["sleep", "1000"]))
     });
-    drop(file);
     std::fs::remove_file(&balloon).unwrap();
 
     // Notes of a loss are the container's standard error.
@@ -115,4 +108,77 @@ fn cli_a_container_runs_on_while_the_disk_of_its_log_is_full() {
         let (kept, lost) = count();
         lost > 0 && kept + lost == 200_000
     });
+}
+
+/// Fills the disk, and the database until it refuses.
+fn fill(engine: &Engine, disk: &SmallDisk) -> std::path::PathBuf {
+    let balloon = disk.fill();
+    let label = format!("filling={}", "x".repeat(2000));
+    for number in 0.. {
+        assert!(number < 5000, "the database never refuses");
+        let lease = engine.ctr(&["leases", "create", "--id", &format!("l{number}"), &label]);
+        if lease.code != 0 {
+            assert!(lease.stderr.contains("o space left on device"), "{}", lease.stderr);
+            return balloon;
+        }
+    }
+    unreachable!()
+}
+
+#[test]
+fn cli_a_full_disk_is_emptied_by_removals() {
+    let disk = SmallDisk::new(48);
+    let Some(mut engine) = on(&disk) else { return };
+    engine.import(&Image::busybox(BUSYBOX));
+    engine.import(&Image::busybox("docker.io/library/other:latest"));
+    for name in ["one", "two", "three"] {
+        engine.cli(&["run", "-d", "--name", name, BUSYBOX, "sleep", "1000"]).success();
+    }
+    engine.cli(&["run", "-d", "--rm", "--name", "four", BUSYBOX, "sleep", "1000"]).success();
+    let balloon = fill(&engine, &disk);
+
+    engine.cli(&["run", "-d", BUSYBOX, "true"]).exited(125).complains("No space left on device");
+    engine.cli(&["stop", "-t", "0", "one", "four"]).success();
+    assert_eq!(engine.cli(&["wait", "one"]).success().stdout.trim(), "137");
+    engine.stop_daemon(nix::sys::signal::Signal::SIGTERM);
+    engine.start_daemon();
+    assert_eq!(engine.cli(&["wait", "one"]).success().stdout.trim(), "137");
+    engine.cli(&["rm", "one"]).success();
+    engine.cli(&["rm", "-f", "two", "three"]).success();
+    engine.cli(&["rmi", "other"]).success();
+    let left = engine.cli(&["ps", "-aq"]).success().stdout;
+    assert_eq!(left, "", "containers that were removed are there");
+
+    std::fs::remove_file(&balloon).unwrap();
+    engine.cli(&["run", "--rm", BUSYBOX, "true"]).success();
+}
+
+#[test]
+fn cli_an_end_that_can_not_be_written_is_kept_until_it_can() {
+    let disk = SmallDisk::without_promises(48);
+    let Some(engine) = on(&disk) else { return };
+    engine.import(&Image::busybox(BUSYBOX));
+    for name in ["one", "two"] {
+        let script = "trap 'exit 7' TERM; while :; do sleep 0.05; done";
+        engine.cli(&["run", "-d", "--name", name, BUSYBOX, "sh", "-c", script]).success();
+    }
+    let balloon = fill(&engine, &disk);
+
+    engine.cli(&["stop", "one", "two"]).success();
+    for name in ["one", "two"] {
+        assert_eq!(engine.cli(&["wait", name]).success().stdout.trim(), "7");
+    }
+    let shown = engine.cli(&["ps", "-a"]).success().stdout;
+    assert_eq!(shown.matches("Exited (7)").count(), 2, "{shown}");
+    engine.cli(&["start", "one"]).exited(1).complains("No space left on device");
+    assert_eq!(engine.cli(&["wait", "one"]).success().stdout.trim(), "7");
+
+    std::fs::remove_file(&balloon).unwrap();
+    engine.cli(&["start", "one"]).success();
+    engine.cli(&["stop", "one"]).success();
+    assert_eq!(engine.cli(&["wait", "one"]).success().stdout.trim(), "7");
+    wait_until("the other's end to be written", || {
+        engine.ctr(&["task", "ls", "-q"]).success().stdout == ""
+    });
+    assert_eq!(engine.cli(&["wait", "two"]).success().stdout.trim(), "7");
 }

@@ -1,6 +1,7 @@
 //! A small filesystem of its own, to be filled.
 
 use std::fs::File;
+use std::io::Write;
 use std::path::PathBuf;
 
 use nix::mount::{MntFlags, umount2};
@@ -16,6 +17,25 @@ pub struct SmallDisk {
 impl SmallDisk {
     /// One of `megabytes` MiB.
     pub fn new(megabytes: u64) -> Self {
+        Self::with_features(megabytes, "extents")
+    }
+
+    /// One that can't promise blocks to a file before they are written.
+    pub fn without_promises(megabytes: u64) -> Self {
+        Self::with_features(megabytes, "^extents,^64bit")
+    }
+
+    /// Takes all that is free, until the file of the returned path is removed.
+    pub fn fill(&self) -> PathBuf {
+        let balloon = self.path().join("balloon");
+        let mut file = File::create(&balloon).expect("a file on the disk");
+        for piece in [64 << 10, 512] {
+            while file.write_all(&vec![0; piece]).is_ok() {}
+        }
+        balloon
+    }
+
+    fn with_features(megabytes: u64, features: &str) -> Self {
         let directory = tempfile::tempdir().expect("a directory");
         let image = directory.path().join("image");
         let file = File::create(&image).expect("a file for a disk");
@@ -23,7 +43,7 @@ impl SmallDisk {
         let disk = Self { directory };
         let (image, path) = (image.to_str().expect("a path"), disk.path());
         std::fs::create_dir(&path).expect("a mount point");
-        Finished::run("mkfs.ext4", &["-q", "-m", "0", image], b"").success();
+        Finished::run("mkfs.ext4", &["-q", "-m", "0", "-O", features, image], b"").success();
         let path = path.to_str().expect("a path");
         Finished::run("mount", &["-o", "loop", image, path], b"").success();
         disk

@@ -5,8 +5,8 @@
 //! container. A *run* is from one start of the container to its end.
 //!
 //! Who waits enters first and looks at the row and the task then; who ends a run writes the row
-//! first and tells those in the run then, staying until all is done. So nobody waits for an end
-//! that has been.
+//! first and tells those in the run then, staying until all is done, which includes the writing.
+//! So nobody waits for an end that has been.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -87,6 +87,11 @@ impl Run {
     /// Tells how the run ended; the first to say so is believed.
     pub(crate) fn end(&self, exited: Exited) {
         self.exit.send_if_modified(|known| known.is_none() && known.replace(exited).is_none());
+    }
+
+    /// How it ended, if it has.
+    pub(crate) fn known(&self) -> Option<Exited> {
+        *self.exit.borrow()
     }
 
     /// Waits for the end.

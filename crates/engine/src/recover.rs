@@ -118,9 +118,10 @@ impl Engine {
             row.finished_at = Some(SystemTime::now().into());
             row.exit_code = UNSEEN;
         };
-        let written = self.parts().store.write(Durability::Buffered, move |transaction| {
-            rows::change(transaction, &namespace, &id, end)
-        });
+        let written =
+            self.parts().store.write_from_reserve(Durability::Buffered, move |transaction| {
+                rows::change(transaction, &namespace, &id, end)
+            });
         written.await.map(drop)
     }
 

@@ -78,7 +78,7 @@ impl Row {
 /// that fills up takes back what is not.
 pub(crate) async fn create(store: &Store) -> Result<()> {
     store
-        .write(Durability::Synced, |transaction| {
+        .write_from_reserve(Durability::Synced, |transaction| {
             transaction.open_table(ROWS).db()?;
             transaction.open_table(NAMES).db()?;
             Ok(())

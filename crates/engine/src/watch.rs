@@ -76,7 +76,7 @@ impl Engine {
     fn note_want_of_memory(&self, namespace: &str, id: String) -> impl Future<Output = ()> + use<> {
         let (store, namespace) = (self.parts().store.clone(), namespace.to_owned());
         async move {
-            let noted = store.write(Durability::Buffered, move |transaction| {
+            let noted = store.write_from_reserve(Durability::Buffered, move |transaction| {
                 rows::change(transaction, &namespace, &id, |row| row.oom_killed = true)
             });
             if let Err(error) = noted.await {

@@ -79,7 +79,7 @@ impl Containers<'_> {
     /// `NotFound`.
     pub async fn delete(&self, id: &str) -> Result<()> {
         let (scope, id) = (self.0.clone(), id.to_owned());
-        self.0.write(move |transaction| remove(transaction, &scope, &id)).await?;
+        self.0.write_from_reserve(move |transaction| remove(transaction, &scope, &id)).await?;
         self.0.metadata().trigger();
         Ok(())
     }

@@ -85,7 +85,7 @@ impl Images<'_> {
     pub async fn delete(&self, name: &str, target: Option<Digest>) -> Result<()> {
         let (scope, name) = (self.0.clone(), name.to_owned());
         self.0
-            .write(move |transaction| {
+            .write_from_reserve(move |transaction| {
                 let image = IMAGES.get(transaction, scope.namespace(), &name)?;
                 let found = image.target.unwrap_or_default().digest;
                 if let Some(target) = target

@@ -97,7 +97,7 @@ impl Leases<'_> {
     /// `NotFound`.
     pub async fn delete(&self, id: &str) -> Result<()> {
         let (ns, id) = (self.0.namespace().to_owned(), id.to_owned());
-        self.0.write(move |transaction| remove(transaction, &ns, &id)).await?;
+        self.0.write_from_reserve(move |transaction| remove(transaction, &ns, &id)).await?;
         self.0.metadata().trigger();
         Ok(())
     }
@@ -124,7 +124,7 @@ impl Leases<'_> {
     pub async fn delete_resource(&self, lease: &str, resource: Resource) -> Result<()> {
         let (ns, lease) = (self.0.namespace().to_owned(), lease.to_owned());
         self.0
-            .write(move |transaction| {
+            .write_from_reserve(move |transaction| {
                 LEASES.get(transaction, &ns, &lease)?;
                 resource.check()?;
                 drop_resource(transaction, &ns, &lease, &resource)

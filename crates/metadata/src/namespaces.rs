@@ -91,7 +91,7 @@ impl Namespaces<'_> {
             }
         }
         let name = name.to_owned();
-        self.write(move |transaction| {
+        let delete = move |transaction: &WriteTransaction| {
             if find(transaction, &name)?.is_none() {
                 return Err(Error::not_found(format!("namespace {name:?}: not found")));
             }
@@ -103,8 +103,8 @@ impl Namespaces<'_> {
                 )));
             }
             remove(transaction, &name)
-        })
-        .await?;
+        };
+        self.0.store.write_from_reserve(Durability::Synced, delete).await?;
         self.0.trigger();
         Ok(())
     }

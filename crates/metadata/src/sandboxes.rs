@@ -81,7 +81,9 @@ impl Sandboxes<'_> {
     /// `NotFound`.
     pub async fn delete(&self, id: &str) -> Result<()> {
         let (ns, id) = (self.0.namespace().to_owned(), id.to_owned());
-        self.0.write(move |transaction| SANDBOXES.delete(transaction, &ns, &id)).await?;
+        self.0
+            .write_from_reserve(move |transaction| SANDBOXES.delete(transaction, &ns, &id))
+            .await?;
         self.0.metadata().trigger();
         Ok(())
     }

@@ -45,9 +45,9 @@ pub(crate) const LEASE_RESOURCES: TableDefinition<(&str, &str, &str, &str), ()> 
 pub(crate) const SEQUENCE: TableDefinition<&str, u64> = TableDefinition::new("sequence");
 
 /// Makes the tables that are not there, so that readers find all of them: on the disk, because a
-/// disk that fills up takes back what is not.
+/// disk that fills up takes back what is not. Nor must a full one keep the daemon from starting.
 pub(crate) async fn create(store: &Store) -> Result<()> {
-    store.write(Durability::Synced, create_in).await
+    store.write_from_reserve(Durability::Synced, create_in).await
 }
 
 fn create_in(transaction: &WriteTransaction) -> Result<()> {

@@ -106,4 +106,12 @@ impl Scope {
     ) -> Result<T> {
         self.metadata.store.write(self.durability, operation).await
     }
+
+    /// For what must work on a full disk.
+    pub(crate) async fn write_from_reserve<T: Send + 'static>(
+        &self,
+        operation: impl FnOnce(&WriteTransaction) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        self.metadata.store.write_from_reserve(self.durability, operation).await
+    }
 }

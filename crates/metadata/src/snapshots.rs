@@ -212,7 +212,9 @@ impl Snapshots<'_> {
         }
         let scope = self.scope.clone();
         let resource = Resource::snapshot(self.backend.name(), key);
-        self.scope.write(move |transaction| leases::release(transaction, &scope, &resource)).await
+        self.scope
+            .write_from_reserve(move |transaction| leases::release(transaction, &scope, &resource))
+            .await
     }
 
     fn prefixed(&self, key: &str) -> String {

@@ -4,11 +4,12 @@ use std::fs::{self, File, OpenOptions};
 use std::io::ErrorKind;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::{PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use berth_types::{Error, Result, ResultExt};
 
 use crate::error::DbResultExt;
+use crate::room::{Room, Roomy};
 use crate::schema;
 
 /// redb's own default is 1 GiB. The tables of a thousand containers take a few MiB.
@@ -19,7 +20,13 @@ const CACHE_BYTES: usize = 4 << 20;
 pub(crate) struct Database {
     path: PathBuf,
     // `None` between a failure and the next call.
-    open: RwLock<Option<redb::Database>>,
+    open: RwLock<Option<Opened>>,
+}
+
+/// The file while it is open.
+pub(crate) struct Opened {
+    pub(crate) database: redb::Database,
+    pub(crate) room: Arc<Room>,
 }
 
 impl Database {
@@ -29,16 +36,16 @@ impl Database {
     }
 
     /// Runs `run` on the open database.
-    pub(crate) fn with<T>(&self, run: impl FnOnce(&redb::Database) -> Result<T>) -> Result<T> {
+    pub(crate) fn with<T>(&self, run: impl FnOnce(&Opened) -> Result<T>) -> Result<T> {
         // A panicking reader leaves the option as it was, so a poisoned lock is as good as any.
         let open = self.open.read().unwrap_or_else(PoisonError::into_inner);
-        if let Some(database) = &*open {
-            return run(database);
+        if let Some(opened) = &*open {
+            return run(opened);
         }
         drop(open);
         self.reopen()?;
         match &*self.open.read().unwrap_or_else(PoisonError::into_inner) {
-            Some(database) => run(database),
+            Some(opened) => run(opened),
             None => Err(Error::unavailable("the database closed again: try again")),
         }
     }
@@ -58,14 +65,14 @@ impl Database {
     }
 }
 
-fn open(path: &Path) -> Result<redb::Database> {
+fn open(path: &Path) -> Result<Opened> {
     let what = || format!("open {}", path.display());
     if !path.exists() {
         make(path)?;
     }
-    let database = open_file(path).context(what)?;
-    schema::migrate(&database, schema::MIGRATIONS).context(what)?;
-    Ok(database)
+    let opened = open_file(path).context(what)?;
+    schema::migrate(&opened.database, schema::MIGRATIONS).context(what)?;
+    Ok(opened)
 }
 
 /// Makes an empty database. It gets its name when it is whole, because redb can't open what a
@@ -86,15 +93,20 @@ fn make(path: &Path) -> Result<()> {
     parent.sync_all().context(what)
 }
 
-fn open_file(path: &Path) -> Result<redb::Database> {
+fn open_file(path: &Path) -> Result<Opened> {
     // Measured on ext4 with rows of 4 KB, the size of a container's: the check takes 20 ms for a
     // thousand rows, 40–70 ms for ten thousand and half a second for a hundred thousand. Without
     // it a flipped bit is found when somebody reads it, if at all. Quick repair, which spares the
     // walk after a crash, makes each commit twice as long (0.9 ms instead of 0.4) to win less than
     // 0.1 s at ten thousand rows, so it is off.
-    redb::Database::builder()
+    let file =
+        OpenOptions::new().read(true).write(true).open(path).map_err(redb::Error::Io).db()?;
+    let file = Roomy::new(file).db()?;
+    let room = file.room();
+    let database = redb::Database::builder()
         .set_cache_size(CACHE_BYTES)
         .set_check_integrity_on_open(true)
-        .create(path)
-        .db()
+        .create_with_backend(file)
+        .db()?;
+    Ok(Opened { database, room })
 }

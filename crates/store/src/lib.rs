@@ -8,6 +8,7 @@
 
 mod database;
 mod error;
+mod room;
 mod schema;
 mod writer;
 
@@ -20,7 +21,7 @@ use redb::ReadableDatabase;
 
 use crate::database::Database;
 pub use crate::error::DbResultExt;
-use crate::writer::Writer;
+use crate::writer::{Class, Writer};
 
 /// When a write is answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -64,7 +65,7 @@ impl Store {
     /// # Errors
     /// Those of `read`, and those of the disk.
     pub fn read<T>(&self, read: impl FnOnce(&redb::ReadTransaction) -> Result<T>) -> Result<T> {
-        self.0.database.with(|database| read(&database.begin_read().db()?))
+        self.0.database.with(|opened| read(&opened.database.begin_read().db()?))
     }
 
     /// Runs `operation` on the writer thread, in a transaction that it may share with others, and
@@ -82,13 +83,27 @@ impl Store {
     /// - Those of `operation`.
     /// - `Internal`: `operation` panicked; nothing of it was kept.
     /// - `Aborted`: a neighbour panicked or failed in the middle, so nothing was kept; try again.
-    /// - `ResourceExhausted`, `DataLoss` and others when the commit failed; nothing was kept.
+    /// - `ResourceExhausted`: the disk is full; nothing was kept.
+    /// - `DataLoss` and others when the commit failed; nothing was kept.
     pub async fn write<T: Send + 'static>(
         &self,
         durability: Durability,
         operation: impl FnOnce(&redb::WriteTransaction) -> Result<T> + Send + 'static,
     ) -> Result<T> {
-        self.0.writer.write(durability, operation).await
+        self.0.writer.write(Class { durability, may_use_reserve: false }, operation).await
+    }
+
+    /// As [`Store::write`], for what must work on a full disk: operations that remove rows or
+    /// note an end. They may use room that the file keeps for them.
+    ///
+    /// # Errors
+    /// Those of [`Store::write`].
+    pub async fn write_from_reserve<T: Send + 'static>(
+        &self,
+        durability: Durability,
+        operation: impl FnOnce(&redb::WriteTransaction) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        self.0.writer.write(Class { durability, may_use_reserve: true }, operation).await
     }
 
     /// How many transactions were committed since the store was opened.

@@ -29,8 +29,16 @@ pub(crate) struct Writer {
     commits: Arc<AtomicU64>,
 }
 
+/// What an operation is granted.
+#[derive(Clone, Copy)]
+pub(crate) struct Class {
+    pub(crate) durability: Durability,
+    /// Whether it may use the room that is kept for removals.
+    pub(crate) may_use_reserve: bool,
+}
+
 struct Queued {
-    durability: Durability,
+    class: Class,
     operation: Box<dyn Operation>,
 }
 
@@ -48,14 +56,14 @@ impl Writer {
 
     pub(crate) async fn write<T: Send + 'static>(
         &self,
-        durability: Durability,
+        class: Class,
         operation: impl FnOnce(&WriteTransaction) -> Result<T> + Send + 'static,
     ) -> Result<T> {
         let gone = || Error::internal("the thread of the database ended");
         let (answer, answered) = oneshot::channel();
         let operation = Box::new(Pending { operation: Some(operation), result: None, answer });
         let queue = self.queue.as_ref().ok_or_else(gone)?;
-        queue.send(Queued { durability, operation }).map_err(|_| gone())?;
+        queue.send(Queued { class, operation }).map_err(|_| gone())?;
         answered.await.map_err(|_| gone())?
     }
 
@@ -116,16 +124,23 @@ impl Thread {
     /// Runs `batch` in one transaction and answers those that ran; returns those that did not,
     /// because one before them spoilt the transaction.
     fn commit(&mut self, batch: Vec<Queued>) -> Vec<Queued> {
+        let (batch, is_full) = self.admit(batch);
+        if batch.is_empty() {
+            return batch;
+        }
         let mut durability = match self.unsynced {
             Some(since) if since.elapsed() >= FLUSH => Durability::Synced,
+            // Pages that are freed are used again only after a commit to the disk.
+            _ if is_full => Durability::Synced,
             _ => Durability::Buffered,
         };
+        let guarded = !batch.iter().any(|queued| queued.class.may_use_reserve);
         let mut waiting = batch.into_iter();
         let mut ran = Vec::new();
-        let committed = self.transaction(|transaction| {
+        let committed = self.transaction(guarded, |transaction| {
             for mut queued in waiting.by_ref() {
                 let whole = queued.operation.run(transaction);
-                durability = durability.max(queued.durability);
+                durability = durability.max(queued.class.durability);
                 ran.push(queued.operation);
                 if !whole {
                     return Err(Error::aborted(
@@ -145,20 +160,38 @@ impl Thread {
         waiting.collect()
     }
 
+    /// Those of `batch` that may run. On a full disk the others are refused: says whether it is.
+    fn admit(&self, batch: Vec<Queued>) -> (Vec<Queued>, bool) {
+        // A database that can't be opened is the transaction's to report.
+        if self.database.with(|opened| Ok(opened.room.is_whole())).unwrap_or(true) {
+            return (batch, false);
+        }
+        let (admitted, refused): (Vec<_>, Vec<_>) =
+            batch.into_iter().partition(|queued| queued.class.may_use_reserve);
+        for queued in refused {
+            queued.operation.answer(Err(full()));
+        }
+        (admitted, true)
+    }
+
     /// One transaction around `fill`, which says how durable it must be, or with `Aborted` that
-    /// the transaction is spoilt and the database is not.
+    /// the transaction is spoilt and the database is not. A guarded one leaves the reserve alone.
     fn transaction(
         &mut self,
+        guarded: bool,
         fill: impl FnOnce(&WriteTransaction) -> Result<Durability>,
     ) -> Result<()> {
-        let result = self.database.with(|database| {
-            let mut transaction = database.begin_write().db()?;
-            let durability = fill(&transaction)?;
-            if durability == Durability::Buffered {
-                transaction.set_durability(redb::Durability::None).db()?;
-            }
-            transaction.commit().db()?;
-            Ok(durability)
+        let result = self.database.with(|opened| {
+            let write = || {
+                let mut transaction = opened.database.begin_write().db()?;
+                let durability = fill(&transaction)?;
+                if durability == Durability::Buffered {
+                    transaction.set_durability(redb::Durability::None).db()?;
+                }
+                transaction.commit().db()?;
+                Ok(durability)
+            };
+            opened.room.guard(guarded, write)
         });
         match result {
             Ok(durability) => self.committed(durability),
@@ -184,9 +217,16 @@ impl Thread {
     fn flush(&mut self) {
         if self.unsynced.is_some() {
             // A failure is in the log, and nobody waits for an answer.
-            let _ = self.transaction(|_| Ok(Durability::Synced));
+            let _ = self.transaction(false, |_| Ok(Durability::Synced));
         }
     }
+}
+
+fn full() -> Error {
+    Error::resource_exhausted(
+        "No space left on device for the database, so that only removals work: remove images or \
+         containers, or make room on its disk otherwise",
+    )
 }
 
 /// An operation with its answer, without its types.

@@ -198,7 +198,7 @@ impl SmallDisk {
     fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let flags = rustix::mount::MountFlags::empty();
-        rustix::mount::mount("tmpfs", directory.path(), "tmpfs", flags, c"size=2m").unwrap();
+        rustix::mount::mount("tmpfs", directory.path(), "tmpfs", flags, c"size=8m").unwrap();
         Self(directory)
     }
 }
@@ -243,6 +243,63 @@ async fn a_full_disk_is_said_and_survived() {
         blobs.iter().db()?.map(|row| Ok(row.db()?.0.value())).collect::<Result<Vec<u64>>>()
     });
     assert!(kept.unwrap().into_iter().eq(0..failed));
+}
+
+/// Fills what is left of a disk.
+fn fill(disk: &SmallDisk) -> std::path::PathBuf {
+    use std::io::Write;
+    let balloon = disk.0.path().join("balloon");
+    let mut file = std::fs::File::create(&balloon).unwrap();
+    while file.write_all(&[0; 4096]).is_ok() {}
+    balloon
+}
+
+#[tokio::test]
+async fn a_full_disk_can_be_emptied() {
+    const BLOBS: TableDefinition<u64, &[u8]> = TableDefinition::new("blobs");
+    let disk = SmallDisk::new();
+    let path = disk.0.path().join("berth.db");
+    let store = Store::open(&path).unwrap();
+    let grow = |key| {
+        move |transaction: &WriteTransaction| {
+            let mut blobs = transaction.open_table(BLOBS).db()?;
+            blobs.insert(key, [7; 4 << 10].as_slice()).db()?;
+            Ok(())
+        }
+    };
+    let shrink = |key| {
+        move |transaction: &WriteTransaction| {
+            Ok(transaction.open_table(BLOBS).db()?.remove(key).db()?.is_some())
+        }
+    };
+    store.write(Durability::Synced, grow(0)).await.unwrap();
+    let balloon = fill(&disk);
+    let mut written = 1;
+    while store.write(Durability::Synced, grow(written)).await.is_ok() {
+        written += 1;
+    }
+
+    // Whatever is tried meanwhile does not use the reserve up, nor does a new start of the daemon.
+    drop(store);
+    let store = Store::open(&path).unwrap();
+    for durability in [Durability::Synced, Durability::Buffered].into_iter().cycle().take(100) {
+        let removals = (0..4).map(|_| store.write_from_reserve(durability, shrink(u64::MAX)));
+        let growth = store.write(durability, grow(u64::MAX));
+        let removals = futures_util::future::join_all(removals);
+        let (grown, removed) = futures_util::future::join(growth, removals).await;
+        // Pages that are free inside the file are for all.
+        if let Err(refused) = grown {
+            assert_eq!(refused.kind(), Kind::ResourceExhausted);
+        }
+        for removed in removed {
+            removed.unwrap();
+        }
+    }
+    for key in 0..written {
+        assert!(store.write_from_reserve(Durability::Buffered, shrink(key)).await.unwrap());
+    }
+    std::fs::remove_file(balloon).unwrap();
+    store.write(Durability::Synced, grow(1)).await.unwrap();
 }
 
 /// Not a test by itself: the child of the next one, which writes until it is killed.

@@ -81,7 +81,9 @@ impl Containers {
         let (scope, key) = (self.scope.clone(), id.to_owned());
         let store = &self.engine.parts().store;
         store
-            .write(durability, move |transaction| containers::remove(transaction, &scope, &key))
+            .write_from_reserve(durability, move |transaction| {
+                containers::remove(transaction, &scope, &key)
+            })
             .await
     }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use berth_proto::berth::v1::{StartRequest, StartResponse, State};
+use berth_store::Durability;
 use berth_types::{Error, Result};
 
 use super::find::Found;
@@ -47,16 +48,26 @@ impl Containers {
             }
         }
         let run = live.run();
-        let is_noted = self.row(&found.id)?.is_none_or(|row| !row.is_running());
-        if !is_noted && tokio::time::timeout(SETTLE, run.ended()).await.is_err() {
-            return Err(Error::unavailable(format!(
-                "container {} has just ended and its end is not noted yet: try again",
-                found.shown()
-            )));
+        if self.is_noted_as_running(&found.id)? {
+            let Ok(exited) = tokio::time::timeout(SETTLE, run.ended()).await else {
+                return Err(Error::unavailable(format!(
+                    "container {} has just ended and its end is not noted yet: try again",
+                    found.shown()
+                )));
+            };
+            // It may have been impossible to write.
+            if self.is_noted_as_running(&found.id)? {
+                let (namespace, durability) = (self.namespace(), Durability::Buffered);
+                self.engine.note(namespace, &found.id, exited, durability).await?;
+            }
         }
         run.hurry();
         self.delete_task(&found.id).await;
         Ok(false)
+    }
+
+    fn is_noted_as_running(&self, id: &str) -> Result<bool> {
+        Ok(self.row(id)?.is_some_and(|row| row.is_running()))
     }
 
     /// Starts a container without a task. The caller holds the container's `changing`.
@@ -109,7 +120,7 @@ impl Containers {
             (row.exit_code, row.oom_killed) = (before.exit_code, before.oom_killed);
         };
         let store = &self.engine.parts().store;
-        let undone = store.write(durability, move |transaction| {
+        let undone = store.write_from_reserve(durability, move |transaction| {
             rows::change(transaction, &namespace, &key, undo)
         });
         if let Err(error) = undone.await {

@@ -101,6 +101,9 @@ impl Containers {
         match self.row(id) {
             Ok(Some(row)) if row.is_running() => {
                 let live = self.engine.0.lives.enter(self.namespace(), id);
+                if let Some(exited) = live.run().known() {
+                    return Condition { exited: Some(exited), ..Condition::of(State::Exited) };
+                }
                 let is_made = live.changing.try_lock().is_err();
                 Condition::of(if is_made { State::Created } else { State::Unknown })
             }

@@ -36,7 +36,7 @@ pub(crate) async fn adopt(store: &Store, content: &ContentStore) -> Result<()> {
         }
         Ok(())
     };
-    store.write(Durability::Buffered, adopt).await
+    store.write_from_reserve(Durability::Buffered, adopt).await
 }
 
 /// Namespace and ref of what [`begin`](super::ingest::begin) named `NAMESPACE/NUMBER/REF`.

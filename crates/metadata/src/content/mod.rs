@@ -95,7 +95,7 @@ impl Content<'_> {
     pub async fn delete(&self, digest: &Digest) -> Result<()> {
         let (scope, digest) = (self.0.clone(), digest.clone());
         self.0
-            .write(move |transaction| {
+            .write_from_reserve(move |transaction| {
                 CONTENT.delete(transaction, scope.namespace(), digest.as_str())?;
                 leases::release(transaction, &scope, &Resource::content(&digest))
             })

@@ -86,7 +86,7 @@ impl Metadata {
         let mut collected = Collected::default();
         let garbage = self
             .store
-            .write(Durability::Synced, move |transaction| {
+            .write_from_reserve(Durability::Synced, move |transaction| {
                 let garbage = Graph::read(transaction, &listed, SystemTime::now())?.garbage();
                 sweep::rows(transaction, &garbage)?;
                 Ok(garbage)
