@@ -7,6 +7,7 @@ use bytes::Bytes;
 use reqwest::Response;
 use tokio::time::{Instant, timeout};
 
+use crate::client::domain_of;
 use crate::config::Patience;
 use crate::failure::Failure;
 
@@ -22,7 +23,7 @@ pub(crate) struct Body {
 
 impl Body {
     pub(crate) fn new(response: Response, patience: Patience) -> Self {
-        let host = response.url().host_str().unwrap_or_default().to_owned();
+        let host = domain_of(response.url());
         let progress = patience.progress;
         Self { response, host, progress, waited: Duration::ZERO, received: 0 }
     }

@@ -4,13 +4,14 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use berth_types::{Error, Reference, Result, ResultExt};
+use berth_types::{Error, Reference, Result};
+use reqwest::Url;
 use reqwest::redirect::Policy;
-use reqwest::{Certificate, Url};
 
 use crate::auth::Tokens;
 use crate::config::{Config, Credentials, HostConfig};
 use crate::repository::Repository;
+use crate::trust;
 
 /// The host that serves the registry `docker.io`.
 pub(crate) const DOCKER_HUB_HOST: &str = "registry-1.docker.io";
@@ -112,15 +113,8 @@ impl Client {
             }
             Trust::System => {}
             Trust::Registry(domain) => {
-                for path in self.host(domain).into_iter().flat_map(|host| &host.ca) {
-                    let what = || {
-                        format!("read CA certificates of registry {domain} from {}", path.display())
-                    };
-                    let pem = std::fs::read(path).context(what)?;
-                    let certificates = Certificate::from_pem_bundle(&pem)
-                        .map_err(|e| Error::failed_precondition(format!("{}: {e}", what())))?;
-                    builder = builder.tls_certs_merge(certificates);
-                }
+                let ca = self.host(domain).map(|host| &*host.ca).unwrap_or_default();
+                builder = builder.tls_backend_preconfigured(trust::tls(domain, ca)?);
             }
         }
         builder.build().map_err(|e| {

@@ -32,6 +32,16 @@ impl Failure {
         Self { error, retry: Retry::After(None) }
     }
 
+    /// A registry that takes a connection and leaves it at that.
+    pub(crate) fn no_answer(host: &str, patience: Duration) -> Self {
+        let error = Error::unavailable(format!(
+            "registry {host} did not answer within {} s: check that a registry listens there, and \
+             what is between it and this machine",
+            patience.as_secs_f32()
+        ));
+        Self { error, retry: Retry::UnderWay }
+    }
+
     /// What made sending to `host`, or reading from it, fail.
     pub(crate) fn transport(host: &str, error: &reqwest::Error) -> Self {
         if let Some(tls) = find::<rustls::Error>(error) {

@@ -23,6 +23,7 @@ mod push;
 mod repository;
 mod request;
 mod retry;
+mod trust;
 
 pub use blob::Blob;
 pub use client::Client;

@@ -100,15 +100,10 @@ impl Repository {
     pub(crate) async fn exchange(&self, request: Request) -> Result<Response, Failure> {
         let domain = domain_of(request.url());
         let transport = self.client().transport(request.url())?;
-        let patience = self.patience();
-        timeout(patience.connect + patience.progress, transport.execute(request))
+        let patience = self.patience().connect + self.patience().progress;
+        timeout(patience, transport.execute(request))
             .await
-            .map_err(|_| {
-                Failure::transient(Error::unavailable(format!(
-                    "registry {domain} did not answer within {} s",
-                    patience.progress.as_secs_f32()
-                )))
-            })?
+            .map_err(|_| Failure::no_answer(&domain, patience))?
             .map_err(|error| Failure::transport(&domain, &error))
     }
 

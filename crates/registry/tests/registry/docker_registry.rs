@@ -4,7 +4,7 @@ use crate::support::docker::{DockerRegistry, Options, USER};
 use crate::support::{bytes, client, read, repository};
 use berth_registry::{Client, Config, Credentials, HostConfig};
 use berth_types::image::{Descriptor, Document, media_type};
-use berth_types::{Digest, Kind, Reference};
+use berth_types::{Digest, Error, Kind, Reference};
 
 fn user() -> Credentials {
     Credentials::Password { username: USER.0.to_owned(), password: USER.1.to_owned() }
@@ -46,7 +46,8 @@ async fn what_is_not_there_is_not_found() {
 
 #[tokio::test]
 async fn a_private_authority_must_be_configured() {
-    let registry = DockerRegistry::start(Options { tls: true, authentication: false });
+    let registry =
+        DockerRegistry::start(Options { tls: true, authentication: false, ..Options::default() });
     let (manifest, _) = registry.put_image("a", "v1", b"layer").await;
     let reference: Reference = format!("{}/a:v1", registry.domain).parse().unwrap();
     let trusting = HostConfig { ca: vec![registry.ca()], ..HostConfig::default() };
@@ -54,7 +55,8 @@ async fn a_private_authority_must_be_configured() {
     assert_eq!(known.resolve(&reference).await.unwrap(), manifest);
 
     // Another authority's certificate: the registry's is then unknown.
-    let other = DockerRegistry::start(Options { tls: true, authentication: false });
+    let other =
+        DockerRegistry::start(Options { tls: true, authentication: false, ..Options::default() });
     let wrong = HostConfig { ca: vec![other.ca()], ..HostConfig::default() };
     let wrong = client(&registry.domain, wrong).repository(&reference, Credentials::Anonymous);
     let error = wrong.resolve(&reference).await.unwrap_err();
@@ -72,9 +74,49 @@ async fn a_private_authority_must_be_configured() {
     assert!(error.message().contains("/nonexistent/ca.crt"), "{error}");
 }
 
+fn self_signed(arguments: &'static str) -> DockerRegistry {
+    DockerRegistry::start(Options { tls: true, self_signed: Some(arguments), ..Options::default() })
+}
+
+/// What a client that trusts the certificate of `trusted` finds at `registry`.
+async fn resolved(registry: &DockerRegistry, trusted: &DockerRegistry) -> Result<(), Error> {
+    let config = HostConfig { ca: vec![trusted.certificate()], ..HostConfig::default() };
+    let reference: Reference = format!("{}/a:v1", registry.domain).parse().unwrap();
+    let repository =
+        client(&registry.domain, config).repository(&reference, Credentials::Anonymous);
+    repository.resolve(&reference).await.map(drop)
+}
+
+#[tokio::test]
+async fn a_certificate_that_signed_itself_is_trusted_when_it_is_listed() {
+    let registry = self_signed("-days 2 -addext subjectAltName=IP:127.0.0.1");
+    registry.put_image("a", "v1", b"layer").await;
+    resolved(&registry, &registry).await.unwrap();
+
+    let other = self_signed("-days 2 -addext subjectAltName=IP:127.0.0.1");
+    let error = resolved(&registry, &other).await.unwrap_err();
+    assert_eq!(error.kind(), Kind::FailedPrecondition, "{error}");
+
+    let misnamed = self_signed("-days 2 -addext subjectAltName=IP:127.0.0.2");
+    let error = resolved(&misnamed, &misnamed).await.unwrap_err();
+    assert!(error.message().contains("another name"), "{error}");
+
+    // It is good until the second in which it was made is over.
+    let expired = self_signed("-days 0 -addext subjectAltName=IP:127.0.0.1");
+    expired.put_image("a", "v1", b"layer").await;
+    let error = loop {
+        match resolved(&expired, &expired).await {
+            Ok(()) => tokio::time::sleep(std::time::Duration::from_millis(50)).await,
+            Err(error) => break error,
+        }
+    };
+    assert!(error.message().contains("expired"), "{error}");
+}
+
 #[tokio::test]
 async fn basic_authentication() {
-    let registry = DockerRegistry::start(Options { tls: true, authentication: true });
+    let registry =
+        DockerRegistry::start(Options { tls: true, authentication: true, ..Options::default() });
     let (manifest, layer) = registry.put_image("a", "v1", b"layer").await;
     let reference: Reference = format!("{}/a:v1", registry.domain).parse().unwrap();
     let host = HostConfig { ca: vec![registry.ca()], ..HostConfig::default() };
@@ -95,7 +137,8 @@ async fn basic_authentication() {
 
 #[tokio::test]
 async fn configured_credentials_stand_in_for_none() {
-    let registry = DockerRegistry::start(Options { tls: false, authentication: true });
+    let registry =
+        DockerRegistry::start(Options { tls: false, authentication: true, ..Options::default() });
     let (manifest, _) = registry.put_image("a", "v1", b"layer").await;
     let reference: Reference = format!("{}/a:v1", registry.domain).parse().unwrap();
     let host = HostConfig { plain_http: true, credentials: user(), ..HostConfig::default() };

@@ -18,6 +18,8 @@ pub(crate) const USER: (&str, &str) = ("tester", "s3cret:with:colons");
 pub(crate) struct Options {
     pub(crate) tls: bool,
     pub(crate) authentication: bool,
+    /// Where given, the certificate is its own authority's, made with these arguments.
+    pub(crate) self_signed: Option<&'static str>,
 }
 
 /// A running registry. It ends with this value.
@@ -49,6 +51,12 @@ impl DockerRegistry {
     /// The certificate of the authority that signed the registry's.
     pub(crate) fn ca(&self) -> PathBuf {
         self.directory.path().join("ca.crt")
+    }
+
+    /// The registry's own certificate.
+    #[allow(dead_code, reason = "not every test that shares this speaks TLS")]
+    pub(crate) fn certificate(&self) -> PathBuf {
+        self.directory.path().join("server.crt")
     }
 
     /// How often `GET` asked for paths with this end. The log may be a moment behind.
@@ -154,7 +162,10 @@ fn configuration(directory: &Path, options: Options) -> String {
          http:\n  addr: 127.0.0.1:0\n  secret: x\n"
     );
     if options.tls {
-        make_certificates(directory);
+        match options.self_signed {
+            Some(arguments) => make_self_signed(directory, arguments),
+            None => make_certificates(directory),
+        }
         text += &format!("  tls:\n    certificate: {at}/server.crt\n    key: {at}/server.key\n");
     }
     if options.authentication {
@@ -175,6 +186,15 @@ fn make_certificates(directory: &Path) {
     for command in [ca, request, sign] {
         run(directory, "openssl", &command.split_whitespace().collect::<Vec<_>>());
     }
+}
+
+/// As a user makes one who follows the first hit of a search: an authority's.
+fn make_self_signed(directory: &Path, arguments: &str) {
+    let command = format!(
+        "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout server.key \
+         -out server.crt -subj /CN=registry {arguments}"
+    );
+    run(directory, "openssl", &command.split_whitespace().collect::<Vec<_>>());
 }
 
 fn run(directory: &Path, program: &str, arguments: &[&str]) -> Vec<u8> {

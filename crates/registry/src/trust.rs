@@ -1,0 +1,123 @@
+//! Which certificates of registries are trusted.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use berth_types::{Error, Result, ResultExt};
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::verify_server_name;
+use rustls::crypto::CryptoProvider;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::server::ParsedCertificate;
+use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, SignatureScheme};
+use rustls_platform_verifier::Verifier;
+
+/// TLS that trusts the system's authorities and the certificates in the files `ca`, with which
+/// `domain` is configured.
+///
+/// # Errors
+/// Those of reading the files; `FailedPrecondition` for what is no certificate.
+pub(crate) fn tls(domain: &str, ca: &[PathBuf]) -> Result<ClientConfig> {
+    let mut listed = Vec::new();
+    for path in ca {
+        listed.extend(read(path).context(|| {
+            format!("read CA certificates of registry {domain} from {}", path.display())
+        })?);
+    }
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let unusable = |error: rustls::Error| {
+        Error::failed_precondition(format!("the CA certificates of registry {domain}: {error}"))
+    };
+    let verifier = Listed::new(listed, provider.clone()).map_err(unusable)?;
+    let mut config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(unusable)?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(verifier))
+        .with_no_client_auth();
+    config.alpn_protocols = vec![b"h2".into(), b"http/1.1".into()];
+    Ok(config)
+}
+
+fn read(path: &Path) -> Result<Vec<CertificateDer<'static>>> {
+    let pem = std::fs::read(path).context(|| "open")?;
+    let certificates: Vec<_> =
+        CertificateDer::pem_slice_iter(&pem).collect::<Result<_, _>>().map_err(no_certificate)?;
+    if certificates.is_empty() {
+        return Err(no_certificate("there is none"));
+    }
+    Ok(certificates)
+}
+
+fn no_certificate(why: impl std::fmt::Display) -> Error {
+    Error::failed_precondition(format!("certificates in PEM are expected: {why}"))
+}
+
+/// Trusts what webpki trusts, and a registry that presents one of the listed certificates itself
+/// though it is an authority's: what `openssl req -x509` makes is one, unless told otherwise.
+#[derive(Debug)]
+struct Listed {
+    listed: Vec<CertificateDer<'static>>,
+    webpki: Verifier,
+}
+
+impl Listed {
+    fn new(
+        listed: Vec<CertificateDer<'static>>,
+        provider: Arc<CryptoProvider>,
+    ) -> Result<Self, rustls::Error> {
+        let webpki = Verifier::new_with_extra_roots(listed.clone(), provider)?;
+        Ok(Self { listed, webpki })
+    }
+}
+
+impl ServerCertVerifier for Listed {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
+        ocsp: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        match self.webpki.verify_server_cert(end_entity, intermediates, name, ocsp, now) {
+            Err(error) if is_authority(&error) && self.listed.contains(end_entity) => {
+                // Its dates were looked at before its role. Its signature is its own.
+                verify_server_name(&ParsedCertificate::try_from(end_entity)?, name)?;
+                Ok(ServerCertVerified::assertion())
+            }
+            verified => verified,
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.webpki.verify_tls12_signature(message, certificate, signature)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.webpki.verify_tls13_signature(message, certificate, signature)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.webpki.supported_verify_schemes()
+    }
+}
+
+/// Whether a certificate is refused for being an authority's, and for nothing else so far.
+fn is_authority(error: &rustls::Error) -> bool {
+    let rustls::Error::InvalidCertificate(CertificateError::Other(other)) = error else {
+        return false;
+    };
+    matches!(other.0.downcast_ref(), Some(webpki::Error::CaUsedAsEndEntity))
+}
