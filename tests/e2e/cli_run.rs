@@ -232,6 +232,10 @@ fn cli_a_read_only_root_cannot_be_written() {
     let Some(engine) = engine() else { return };
     let script = "touch /x 2>/dev/null || echo root; touch /dev/shm/x && echo shared";
     assert_eq!(shell(&engine, &["--read-only"], script), "root\nshared");
+    let script = "for file in hosts hostname resolv.conf; do \
+                  echo >>/etc/$file || echo $file; done 2>/dev/null";
+    assert_eq!(shell(&engine, &["--read-only"], script), "hosts\nhostname\nresolv.conf");
+    assert_eq!(shell(&engine, &[], script), "");
 }
 
 #[test]

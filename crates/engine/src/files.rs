@@ -47,13 +47,13 @@ impl Files {
         self.path.join(format!("{}-json.log", self.id))
     }
 
-    /// The files that are bound into it.
-    pub(crate) fn binds(&self) -> Vec<Bind> {
+    /// The files that are bound into it, to be written to unless its root is `read_only`.
+    pub(crate) fn binds(&self, read_only: bool) -> Vec<Bind> {
         ["hostname", "hosts", "resolv.conf"]
             .map(|name| Bind {
                 source: self.path.join(name).to_string_lossy().into_owned(),
                 destination: format!("/etc/{name}"),
-                read_only: false,
+                read_only,
             })
             .to_vec()
     }
@@ -139,7 +139,7 @@ mod tests {
         assert_eq!(all(root.path()).unwrap(), []);
         let files = Files::of(root.path(), "default", "a");
         files.create("box", false).unwrap();
-        let [hostname, hosts, _] = &files.binds()[..] else { panic!("three files") };
+        let [hostname, hosts, _] = &files.binds(false)[..] else { panic!("three files") };
         assert_eq!(fs::read_to_string(&hostname.source).unwrap(), "box\n");
         assert!(fs::read_to_string(&hosts.source).unwrap().starts_with("127.0.0.1\tlocalhost\n"));
         fs::write(root.path().join("containers/README"), "a user's").unwrap();
