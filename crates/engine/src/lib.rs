@@ -34,9 +34,12 @@ use berth_events::{Exchange, Subscription};
 use berth_metadata::{Metadata, Scope};
 use berth_pull::{Puller, Reclaim};
 use berth_store::Store;
+use berth_sys::rlimit;
 use berth_tasks::Tasks;
 use berth_types::Result;
+use berth_types::spec::MOST_OPEN_FILES;
 use futures_util::future::BoxFuture;
+use rustix::process::Resource;
 use tokio_util::task::TaskTracker;
 
 pub use containers::{Attached, Containers, Entries, Requests, Responses};
@@ -95,6 +98,7 @@ impl Engine {
     /// Those of the database.
     pub async fn open(parts: Parts) -> Result<Self> {
         rows::create(&parts.store).await?;
+        raise_limits();
         let subscription = watch::subscribe(&parts.events)?;
         Ok(Self(Arc::new(Shared {
             parts,
@@ -119,5 +123,16 @@ impl Engine {
 
     fn scope(&self, namespace: &str) -> Result<Scope> {
         self.parts().metadata.scope(namespace, None)
+    }
+}
+
+/// What the daemon may not have, its containers can't be given.
+fn raise_limits() {
+    let most = rlimit::raise_hard(Resource::Nofile, MOST_OPEN_FILES);
+    if most < MOST_OPEN_FILES {
+        tracing::warn!(
+            "containers may have {most} files open and not {MOST_OPEN_FILES}, because berthd may \
+             not: raise its RLIMIT_NOFILE (LimitNOFILE= of its unit)"
+        );
     }
 }

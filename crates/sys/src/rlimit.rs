@@ -28,6 +28,22 @@ pub fn parse(name: &str) -> Option<Resource> {
     })
 }
 
+/// The calling process's hard limit of `resource`, [`u64::MAX`] meaning none.
+pub fn hard(resource: Resource) -> u64 {
+    getrlimit(resource).maximum.unwrap_or(u64::MAX)
+}
+
+/// Raises the calling process's hard limit of `resource` to at least `wanted`, if it may, and
+/// returns what it then is.
+pub fn raise_hard(resource: Resource, wanted: u64) -> u64 {
+    let present = getrlimit(resource);
+    if hard(resource) < wanted {
+        // It stays what it is without CAP_SYS_RESOURCE.
+        let _ = setrlimit(resource, Rlimit { maximum: Some(wanted), ..present });
+    }
+    hard(resource)
+}
+
 /// Sets the calling process's limits of `resource`, [`u64::MAX`] meaning none. Where it may not
 /// raise its hard limit (without `CAP_SYS_RESOURCE`), it gets as much as it may, and that hard
 /// limit is returned.

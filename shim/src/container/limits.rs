@@ -41,7 +41,10 @@ impl Limits {
             let clamped = rlimit::set_or_clamp(*resource, *soft, *hard)
                 .context(|| format!("set process.rlimits {name}"))?;
             if let Some(ceiling) = clamped {
-                warn(format!("{name} is {ceiling} and not {hard}: the shim may not raise it"));
+                warn(format!(
+                    "{name} is {ceiling} and not {hard}: raising it takes CAP_SYS_RESOURCE, or \
+                     that limit for who starts the container"
+                ));
             }
         }
         Ok(())

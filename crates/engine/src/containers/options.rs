@@ -4,9 +4,11 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use berth_proto::berth::v1::{ContainerOptions, Log, Network as WireNetwork, WindowSize};
+use berth_sys::rlimit;
 use berth_types::image::ContainerConfig;
 use berth_types::spec::{Bind, Network, Options, Spec};
 use berth_types::{Error, Result, ResultExt};
+use rustix::process::Resource;
 
 use crate::files::Files;
 
@@ -32,9 +34,9 @@ pub(super) fn spec(
         "" if host => nodename(),
         given => given.to_owned(),
     };
-    let mut binds = files.binds();
+    let mut binds = files.binds(options.read_only);
     binds.extend(asked_binds(options)?);
-    Spec::from_image(
+    let mut spec = Spec::from_image(
         image,
         &Options {
             id: id.to_owned(),
@@ -55,7 +57,19 @@ pub(super) fn spec(
             nano_cpus: resources.nano_cpus,
             pids: resources.pids,
         },
-    )
+    )?;
+    lower_limits(&mut spec);
+    Ok(spec)
+}
+
+/// Asks for no more open files than the daemon may give, which it has said at its start.
+fn lower_limits(spec: &mut Spec) {
+    let ceiling = rlimit::hard(Resource::Nofile);
+    for limit in spec.process.iter_mut().flat_map(|process| &mut process.rlimits) {
+        if rlimit::parse(&limit.kind) == Some(Resource::Nofile) {
+            (limit.soft, limit.hard) = (limit.soft.min(ceiling), limit.hard.min(ceiling));
+        }
+    }
 }
 
 /// Refuses more processors than there are, as Docker does: what was meant can't be had.

@@ -48,12 +48,10 @@ const READONLY: [&str; 5] =
     ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
 
 /// Open files: programs that use select(2) need the low one, databases raise it to the high one.
-const OPEN_FILES: Rlimits = Rlimits { soft: 1024, hard: 524_288 };
-
-struct Rlimits {
-    soft: u64,
-    hard: u64,
-}
+/// This is the low one.
+const OPEN_FILES: u64 = 1024;
+/// To how many open files the programs of a container may raise their limit.
+pub const MOST_OPEN_FILES: u64 = 524_288;
 
 /// Destination, type, source and options. containerd's `/run` is not among them: it would hide what
 /// images have there, such as the directories of databases' sockets.
@@ -95,7 +93,7 @@ fn process() -> Process {
         ..Capabilities::default()
     };
     let files =
-        Rlimit { kind: "RLIMIT_NOFILE".to_owned(), hard: OPEN_FILES.hard, soft: OPEN_FILES.soft };
+        Rlimit { kind: "RLIMIT_NOFILE".to_owned(), hard: MOST_OPEN_FILES, soft: OPEN_FILES };
     Process {
         cwd: "/".to_owned(),
         capabilities: Some(capabilities),
