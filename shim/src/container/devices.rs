@@ -11,6 +11,7 @@ use berth_types::{Error, Result, ResultExt};
 use rustix::fs::{AtFlags, FileType, Gid, Mode, Uid};
 use rustix::io::Errno;
 
+use super::masks::UNCHANGEABLE;
 use super::mounts::{MountPlan, What};
 
 /// A checked device node.
@@ -113,6 +114,7 @@ impl Node {
         let target = root.make_file(&self.path)?;
         let path = self.path.to_str().ok_or(Errno::INVAL)?;
         let copy = mount::copy_path(path, false)?;
+        UNCHANGEABLE.apply(copy.as_fd())?;
         mount::attach(copy.as_fd(), target.as_fd())
     }
 }

@@ -11,6 +11,14 @@ use berth_types::{Error, Result, ResultExt};
 use rustix::fs::{CWD, FileType, Mode, OFlags};
 use rustix::mount::MountAttrFlags;
 
+/// Devices can be written to on a read-only mount, their nodes can't be changed.
+pub(super) const UNCHANGEABLE: Change = Change {
+    set: MountAttrFlags::MOUNT_ATTR_RDONLY,
+    clear: MountAttrFlags::empty(),
+    propagation: None,
+    recursive: false,
+};
+
 /// Covers each of `paths` that is there: a directory by an empty one, anything else by the host's
 /// `/dev/null`.
 pub(super) fn mask(paths: &[PathBuf], root: &Root) -> Result<()> {
@@ -65,7 +73,12 @@ impl Covers {
                 Some(empty) => mount::copy(empty.as_fd(), "", false)?,
                 None => Filesystem::open("tmpfs")?.mount(MountAttrFlags::MOUNT_ATTR_RDONLY)?,
             },
-            _ => mount::copy(self.null()?.as_fd(), "", false)?,
+            _ => {
+                let null = mount::copy(self.null()?.as_fd(), "", false)?;
+                // The node is the host's: its owner and mode are not the container's to change.
+                UNCHANGEABLE.apply(null.as_fd())?;
+                null
+            }
         };
         mount::attach(cover.as_fd(), target.as_fd())?;
         if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {

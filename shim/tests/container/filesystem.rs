@@ -48,6 +48,11 @@ fn masked_paths_are_empty() {
         rig.sh("wc -c < /proc/keys; wc -c < /secret; ls -A /etc /sys/firmware; touch /etc/x");
     assert_eq!(output.stdout, "0\n0\n/etc:\n\n/sys/firmware:\n");
     assert!(output.stderr.contains("Read-only"), "{output:?}");
+    // The null device over a file is the host's.
+    let output =
+        rig.sh("chmod 666 /secret; chown 0:0 /secret; touch /secret; echo x > /secret && echo y");
+    assert_eq!(output.text(), "y");
+    assert_eq!(output.stderr.matches("Read-only file system").count(), 3, "{output:?}");
 }
 
 fn read_only_paths_are_read_only() {
