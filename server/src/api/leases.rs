@@ -23,6 +23,7 @@ impl leases_server::Leases for Leases {
     ) -> Result<Response<CreateResponse>, Status> {
         let (metadata, _, CreateRequest { id, labels }) = request.into_parts();
         let created = self.0.change(&metadata, |_, scope| async move {
+            let id = if id.is_empty() { random_id()? } else { id };
             scope.leases().create(Lease { id, labels, created_at: None }).await
         });
         Ok(Response::new(CreateResponse { lease: Some(created.await?) }))
@@ -81,4 +82,11 @@ impl leases_server::Leases for Leases {
 fn kept(resource: Option<Resource>) -> Kept {
     let Resource { r#type, id } = resource.unwrap_or_default();
     Kept { kind: r#type, id }
+}
+
+/// An id for a client that chooses none: unlike any other, and short enough to be typed.
+fn random_id() -> berth_types::Result<String> {
+    getrandom::u64().map(|random| format!("lease-{random:016x}")).map_err(|error| {
+        berth_types::Error::internal(format!("no random numbers for a lease's id: {error}"))
+    })
 }

@@ -16,6 +16,14 @@ async fn leases() {
     let made = client.create(api.request(create.clone())).await.unwrap().into_inner();
     assert!(made.lease.unwrap().created_at.is_some());
     assert_eq!(code(client.create(api.request(create)).await), Code::AlreadyExists);
+    let nameless = CreateRequest::default();
+    let made = client.create(api.request(nameless.clone())).await.unwrap().into_inner();
+    let other = client.create(api.request(nameless)).await.unwrap().into_inner();
+    let (made, other) = (made.lease.unwrap().id, other.lease.unwrap().id);
+    assert!(!made.is_empty() && made != other, "{made:?} and {other:?}");
+    for id in [made, other] {
+        client.delete(api.request(DeleteRequest { id, sync: false })).await.unwrap();
+    }
     let list = |filter: &str| ListRequest { filters: vec![filter.into()] };
     for (filter, found) in [("id==one", 1), ("labels.a==1", 1), ("id==two", 0)] {
         let listed = client.list(api.request(list(filter))).await.unwrap().into_inner();
