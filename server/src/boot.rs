@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sd_notify::NotifyState;
-use tokio::net::UnixListener;
+use tokio::net::{TcpListener, UnixListener};
 use tokio::task::JoinSet;
 use tonic::service::Routes;
 
@@ -20,16 +20,18 @@ use berth_sys::cgroup::Cgroup;
 use berth_tasks::{Tasks, find_own_shim};
 use berth_types::{Error, Result, ResultExt};
 
-use crate::api::{self, Backend, Streams};
+use crate::api::{self, Backend, Differ, Streams};
 use crate::collect::Collector;
 use crate::config::{Config, Grpc, ProxyKind};
 use crate::embedded;
 use crate::listen::listen_on;
+use crate::metrics;
 use crate::operations::Operations;
 use crate::registries;
 use crate::restart;
 use crate::root::DirectoryLock;
 use crate::shutdown::StopSignals;
+use crate::tcp::Tcp;
 
 /// The program that runs containers.
 const SHIM: &str = "containerd-shim-berth-v1";
@@ -49,7 +51,7 @@ const COME_BACK: Duration = Duration::from_secs(10);
 pub(crate) async fn serve(config: Config) -> Result<()> {
     let stop = StopSignals::catch()?;
     join_cgroup(&config.cgroup.path)?;
-    let registries = registries::client(&config.registries)?;
+    let registries = registries::client(&config.registries, &config.registry)?;
     let _root = DirectoryLock::of_root(&config.root)?;
     let _state = DirectoryLock::of_state(&config.state)?;
     let store = Store::open(&config.root.join("berth.db"))?;
@@ -92,11 +94,19 @@ pub(crate) async fn serve(config: Config) -> Result<()> {
         events: events.clone(),
         operations: operations.clone(),
         collector,
+        processors: Arc::new(config.stream_processors.clone()),
+        differs: Arc::new(differs(&config)),
         streams: Streams::default(),
     };
 
     let routes = api::routes(&config, &backend)?;
     let grpc = &config.grpc;
+    if let Some(tcp) = Tcp::listen(grpc).await? {
+        background.spawn(serve_tcp(tcp, routes.clone()));
+    }
+    if let Some(listener) = metrics::listen(&config.metrics.address).await? {
+        background.spawn(serve_metrics(listener, backend.tasks.clone()));
+    }
     let listener = listen_on(&grpc.address, grpc.uid, grpc.gid)?;
     background.spawn(serve_clients(listener, routes, config.grpc.clone()));
     background.spawn(forget_exits(events));
@@ -146,9 +156,17 @@ async fn open_metadata(config: &Config, store: Store) -> Result<Metadata> {
         }
         match proxy.kind {
             ProxyKind::Snapshot => snapshotters.push(Arc::new(Remote::new(name, &proxy.address))),
+            ProxyKind::Diff => {}
         }
     }
     Metadata::open(store, content, snapshotters, Some(companion())).await
+}
+
+/// The differs that other processes serve.
+fn differs(config: &Config) -> Vec<Differ> {
+    let proxies = config.proxy_plugins.iter();
+    let differs = proxies.filter(|(_, proxy)| proxy.kind == ProxyKind::Diff);
+    differs.map(|(name, proxy)| Differ::new(name, &proxy.address)).collect()
 }
 
 /// What gives back the space of garbage: of a removed image, or of a pull that failed.
@@ -191,6 +209,20 @@ async fn serve_shims(tasks: Tasks, listener: UnixListener) {
 async fn serve_clients(listener: UnixListener, routes: Routes, grpc: Grpc) {
     if let Err(error) = api::serve(listener, routes, &grpc).await {
         tracing::error!(%error, "clients are no longer served: start berthd again");
+    }
+}
+
+/// Serves clients over TCP.
+async fn serve_tcp(tcp: Tcp, routes: Routes) {
+    if let Err(error) = api::serve_tcp(tcp, routes).await {
+        tracing::error!(%error, "clients over TCP are no longer served: start berthd again");
+    }
+}
+
+/// Serves metrics.
+async fn serve_metrics(listener: TcpListener, tasks: Tasks) {
+    if let Err(error) = metrics::serve(listener, tasks).await {
+        tracing::error!(%error, "metrics are no longer served: start berthd again");
     }
 }
 

@@ -10,11 +10,13 @@ mod collect;
 mod config;
 mod embedded;
 mod listen;
+mod metrics;
 mod operations;
 mod registries;
 mod restart;
 mod root;
 mod shutdown;
+mod tcp;
 
 use std::io::{self, IsTerminal};
 use std::process::ExitCode;

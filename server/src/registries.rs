@@ -2,25 +2,36 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::path::PathBuf;
 
 use berth_registry::{Client, Config, Credentials, HostConfig, Patience};
 use berth_types::{Error, Reference, Result, ResultExt};
 
-use crate::config::Registry;
+use crate::config::{Registry, RegistryFiles};
 
-/// A client for the registries in `configured`, by host and port, and for all others.
+/// A client for the registries in `configured`, by host and port, for those in `files`, and for
+/// all others.
 ///
 /// # Errors
 /// [`Kind::InvalidArgument`](berth_types::Kind::InvalidArgument) for a name that no reference can
 /// have, and for half a login; those of reading a password.
-pub(crate) fn client(configured: &BTreeMap<String, Registry>) -> Result<Client> {
+pub(crate) fn client(
+    configured: &BTreeMap<String, Registry>,
+    files: &RegistryFiles,
+) -> Result<Client> {
     let mut hosts = BTreeMap::new();
     for (host, registry) in configured {
         let what = || format!("configuration of registry {host:?}");
         check_name(host).context(what)?;
         hosts.insert(host.clone(), host_config(registry).context(what)?);
     }
-    Ok(Client::new(Config { hosts, patience: Patience::default() }))
+    let given = |path: &PathBuf| (!path.as_os_str().is_empty()).then(|| path.clone());
+    Ok(Client::new(Config {
+        hosts,
+        directory: given(&files.config_path),
+        docker: given(&files.docker_config),
+        patience: Patience::default(),
+    }))
 }
 
 /// Settings under a name that references never have would be without effect.
@@ -57,14 +68,14 @@ mod tests {
 
     fn refusal(host: &str, registry: Registry) -> String {
         let configured = [(host.to_owned(), registry)].into();
-        client(&configured).err().unwrap().to_string()
+        client(&configured, &RegistryFiles::default()).err().unwrap().to_string()
     }
 
     #[test]
     fn names_are_those_of_references() {
         for host in ["docker.io", "localhost", "localhost:5000", "[::1]:5000", "r.example.com"] {
             let configured = [(host.to_owned(), Registry::default())].into();
-            assert!(client(&configured).is_ok(), "{host}");
+            assert!(client(&configured, &RegistryFiles::default()).is_ok(), "{host}");
         }
         for host in ["https://r.example.com", "index.docker.io", "registry", "r.example.com/path"] {
             let refusal = refusal(host, Registry::default());

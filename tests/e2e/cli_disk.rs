@@ -178,7 +178,7 @@ fn cli_an_end_that_can_not_be_written_is_kept_until_it_can() {
     engine.cli(&["stop", "one"]).success();
     assert_eq!(engine.cli(&["wait", "one"]).success().stdout.trim(), "7");
     wait_until("the other's end to be written", || {
-        engine.ctr(&["task", "ls", "-q"]).success().stdout == ""
+        engine.ctr(&["task", "ls", "-q"]).success().stdout.is_empty()
     });
     assert_eq!(engine.cli(&["wait", "two"]).success().stdout.trim(), "7");
 }

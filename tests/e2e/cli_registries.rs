@@ -98,3 +98,54 @@ fn cli_registries_over_plain_http_are_not_asked_for_tls() {
     configured(&mut engine, &registry, "plain_http = true");
     works(&engine, &registry.reference("box"));
 }
+
+#[test]
+fn cli_registries_have_mirrors() {
+    let Some(mut engine) = Engine::prepare() else { return };
+    let (mut registry, mirror) = (Registry::start(), Registry::start());
+    mirror.push(&Image::busybox("box"));
+    let name = registry.reference("box");
+    let place = engine.path("certs.d").join(registry.host());
+    fs::create_dir_all(&place).unwrap();
+    let hosts =
+        format!("[host.\"http://{}\"]\ncapabilities = [\"pull\", \"resolve\"]\n", mirror.host());
+    fs::write(place.join("hosts.toml"), hosts).unwrap();
+    engine.configure(&format!("[registry]\nconfig_path = {:?}\n", engine.path("certs.d")));
+    engine.start_daemon();
+    registry.stop();
+    works(&engine, &name);
+    assert!(mirror.blob_fetches() > 0);
+}
+
+#[test]
+fn cli_registries_take_the_logins_of_docker_and_its_helpers() {
+    use std::os::unix::fs::PermissionsExt;
+    let Some(mut engine) = Engine::prepare() else { return };
+    let registry = Registry::with(false, Access::Password);
+    registry.push(&Image::busybox("box"));
+    let name = registry.reference("box");
+    let programs = engine.path("programs");
+    fs::create_dir(&programs).unwrap();
+    let helper = programs.join("docker-credential-tests");
+    // The protocol: the server on standard input, a document or words on standard output.
+    let script = format!(
+        "#!/bin/sh\n[ \"$1\" = get ] && [ \"$(cat)\" = {} ] || {{\n  \
+         echo credentials not found in native keychain; exit 1\n}}\n\
+         echo '{{\"ServerURL\":\"x\",\"Username\":\"{}\",\"Secret\":\"{}\"}}'\n",
+        registry.host(),
+        USER.0,
+        USER.1
+    );
+    fs::write(&helper, script).unwrap();
+    fs::set_permissions(&helper, fs::Permissions::from_mode(0o755)).unwrap();
+    let file = engine.path("config.json");
+    fs::write(&file, "{}").unwrap();
+    engine.configure(&format!("[registry]\ndocker_config = {file:?}\n"));
+    engine.add_to_path(programs);
+    engine.start_daemon();
+    refused(&engine, &name).complains("log in");
+    fs::write(&file, r#"{"credsStore": "none-there"}"#).unwrap();
+    refused(&engine, &name).complains("docker-credential-none-there");
+    fs::write(&file, r#"{"credsStore": "tests"}"#).unwrap();
+    works(&engine, &name);
+}

@@ -21,4 +21,6 @@ mod docker;
 mod groups;
 mod profile;
 mod proxies;
+mod python;
 mod restart;
+mod sockets;

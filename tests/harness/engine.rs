@@ -32,6 +32,7 @@ pub struct Engine {
     /// In memory, as `/run` is.
     state: TempDir,
     root: PathBuf,
+    programs: Option<PathBuf>,
     daemon: Option<Running>,
 }
 
@@ -104,12 +105,25 @@ impl Engine {
             |parent| tempfile::Builder::new().prefix("bt").tempdir_in(parent).expect("a directory");
         let directory = scratch("/tmp");
         let root = directory.path().join("root");
-        Self { flavor, namespace, directory, state: scratch("/dev/shm"), root, daemon: None }
+        Self {
+            flavor,
+            namespace,
+            directory,
+            state: scratch("/dev/shm"),
+            root,
+            programs: None,
+            daemon: None,
+        }
     }
 
     /// Gives the daemon another durable directory, from its next start.
     pub fn set_root(&mut self, root: PathBuf) {
         self.root = root;
+    }
+
+    /// Lets the daemon find programs in `directory`, from its next start.
+    pub fn add_to_path(&mut self, directory: PathBuf) {
+        self.programs = Some(directory);
     }
 
     /// Writes the daemon's configuration, for its next start.
@@ -148,7 +162,9 @@ impl Engine {
         };
         // containerd finds the shims under test on PATH.
         let path = std::env::var("PATH").unwrap_or_default();
-        command.env("PATH", format!("{}:{path}", binaries().display()));
+        let own = self.programs.iter().map(|directory| format!("{}:", directory.display()));
+        let own: String = own.collect();
+        command.env("PATH", format!("{own}{}:{path}", binaries().display()));
         command.arg("--root").arg(self.root()).arg("--state").arg(self.state.path());
         command.arg("--address").arg(self.address());
         command

@@ -7,6 +7,7 @@ use reqwest::header::{ACCEPT_ENCODING, CONTENT_RANGE, HeaderMap, HeaderValue, RA
 use reqwest::{Method, Response, StatusCode};
 
 use crate::body::Body;
+use crate::endpoint::Task;
 use crate::failure::Failure;
 use crate::repository::Repository;
 use crate::retry::Backoff;
@@ -81,10 +82,23 @@ impl Blob {
         Ok(bytes)
     }
 
-    /// Asks for what is missing.
+    /// Asks for what is missing, mirrors first.
     async fn open(&mut self) -> Result<Body, Failure> {
+        let repository = self.repository.clone();
+        let mut outcome = Err(Failure::from(repository.nobody()));
+        for site in repository.sites(Task::Pull).await? {
+            outcome = self.open_at(site).await;
+            match &outcome {
+                Ok(_) => break,
+                Err(failure) => site.passed_over(&failure.error),
+            }
+        }
+        outcome
+    }
+
+    async fn open_at(&mut self, site: &Repository) -> Result<Body, Failure> {
         let digest = &self.descriptor.digest;
-        let url = self.repository.url(&format!("blobs/{digest}")).await?;
+        let url = site.url(&format!("blobs/{digest}")).await?;
         let mut headers = HeaderMap::new();
         headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         if self.offset > 0 {
@@ -93,7 +107,7 @@ impl Blob {
             headers.insert(RANGE, range);
         }
         let what = format!("fetch {digest}");
-        let response = self.repository.try_send(&what, &Method::GET, &url, &headers).await?;
+        let response = site.try_send(&what, &Method::GET, &url, &headers).await?;
         let start = self.start_of(&response)?;
         if let Some(length) = response.content_length()
             && start + length != self.descriptor.size

@@ -10,6 +10,8 @@ use reqwest::redirect::Policy;
 
 use crate::auth::Tokens;
 use crate::config::{Config, Credentials, HostConfig};
+use crate::docker;
+use crate::endpoint::Endpoint;
 use crate::repository::Repository;
 use crate::trust;
 
@@ -36,8 +38,8 @@ enum Trust {
     Anyone,
     /// Those of the system's authorities.
     System,
-    /// The system's and those of the `ca` files of this registry.
-    Registry(String),
+    /// The system's and those in files; with a certificate to show to it.
+    Listed(trust::Files),
 }
 
 impl Client {
@@ -52,12 +54,18 @@ impl Client {
     /// The repository of `reference`, on behalf of `credentials`, or of the configured ones when
     /// those are [`Credentials::Anonymous`].
     pub fn repository(&self, reference: &Reference, credentials: Credentials) -> Repository {
-        let domain = reference.domain();
-        let credentials = match (credentials, self.host(domain)) {
-            (Credentials::Anonymous, Some(host)) => host.credentials.clone(),
-            (given, _) => given,
-        };
-        Repository::new(self.clone(), domain, reference.path(), credentials)
+        Repository::new(self.clone(), reference.domain(), reference.path(), credentials)
+    }
+
+    /// Who asks the registry `domain`, when a call does not say.
+    pub(crate) async fn credentials(&self, domain: &str) -> Result<Credentials> {
+        let configured = self.host(domain).map(|host| host.credentials.clone());
+        match (configured.unwrap_or_default(), &self.shared.config.docker) {
+            (Credentials::Anonymous, Some(file)) => {
+                docker::credentials(file.clone(), domain.to_owned()).await
+            }
+            (configured, _) => Ok(configured),
+        }
     }
 
     pub(crate) fn config(&self) -> &Config {
@@ -84,13 +92,38 @@ impl Client {
     /// The connections for `url`, with the trust that is configured for its host.
     pub(crate) fn transport(&self, url: &Url) -> Result<reqwest::Client> {
         let domain = domain_of(url);
-        let has_ca = self.host(&domain).is_some_and(|host| !host.ca.is_empty());
+        let ca = self.host(&domain).map(|host| host.ca.clone()).unwrap_or_default();
         let trust = match url.scheme() {
             "http" => Trust::Anyone,
             _ if self.may_be_plain(&domain) => Trust::Anyone,
-            _ if has_ca => Trust::Registry(domain),
+            _ if !ca.is_empty() => {
+                Trust::Listed(trust::Files { registry: domain, ca, client: None })
+            }
             _ => Trust::System,
         };
+        self.trusting(trust)
+    }
+
+    /// The connections to an endpoint, with the trust that it is configured with.
+    pub(crate) fn transport_to(&self, endpoint: &Endpoint) -> Result<reqwest::Client> {
+        let Endpoint { url, ca, client, skip_verify, .. } = endpoint;
+        if url.scheme() == "http" || (*skip_verify && client.is_none()) {
+            return self.trusting(Trust::Anyone);
+        }
+        if *skip_verify {
+            return Err(Error::failed_precondition(format!(
+                "registry {}: skip_verify would show its client certificate to anyone: give a ca",
+                domain_of(url)
+            )));
+        }
+        if ca.is_empty() && client.is_none() {
+            return self.transport(url);
+        }
+        let (ca, client) = (ca.clone(), client.clone());
+        self.trusting(Trust::Listed(trust::Files { registry: domain_of(url), ca, client }))
+    }
+
+    fn trusting(&self, trust: Trust) -> Result<reqwest::Client> {
         let mut transports = self.shared.transports.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(transport) = transports.get(&trust) {
             return Ok(transport.clone());
@@ -112,9 +145,8 @@ impl Client {
                 builder = builder.tls_danger_accept_invalid_certs(true).no_proxy();
             }
             Trust::System => {}
-            Trust::Registry(domain) => {
-                let ca = self.host(domain).map(|host| &*host.ca).unwrap_or_default();
-                builder = builder.tls_backend_preconfigured(trust::tls(domain, ca)?);
+            Trust::Listed(files) => {
+                builder = builder.tls_backend_preconfigured(trust::tls(files)?);
             }
         }
         builder.build().map_err(|e| {

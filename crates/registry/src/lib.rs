@@ -18,11 +18,14 @@ mod blob;
 mod body;
 mod client;
 mod config;
+mod docker;
+mod endpoint;
 mod failure;
 mod push;
 mod repository;
 mod request;
 mod retry;
+mod sites;
 mod trust;
 
 pub use blob::Blob;

@@ -25,8 +25,9 @@ impl Repository {
     /// As [`Repository::resolve`], but for `NotFound`.
     pub async fn has_blob(&self, blob: &Descriptor) -> Result<bool> {
         let what = format!("look for {}", blob.digest);
-        let url = self.url(&format!("blobs/{}", blob.digest)).await?;
-        match self.send(&what, &Method::HEAD, &url, &HeaderMap::new()).await {
+        let site = self.pushing().await?;
+        let url = site.url(&format!("blobs/{}", blob.digest)).await?;
+        match site.send(&what, &Method::HEAD, &url, &HeaderMap::new()).await {
             Ok(_) => Ok(true),
             Err(error) if error.kind() == Kind::NotFound => Ok(false),
             Err(error) => Err(error),
@@ -44,17 +45,18 @@ impl Repository {
         chunks: mpsc::Receiver<std::io::Result<Bytes>>,
     ) -> Result<()> {
         let what = format!("send {}", blob.digest);
-        let url = self.url("blobs/uploads/").await?;
+        let site = self.pushing().await?;
+        let url = site.url("blobs/uploads/").await?;
         let mut nothing = HeaderMap::new();
         nothing.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
-        let begun = self.send(&what, &Method::POST, &url, &nothing).await?;
+        let begun = site.send(&what, &Method::POST, &url, &nothing).await?;
         let mut place = location(&begun, &what)?;
         place.query_pairs_mut().append_pair("digest", blob.digest.as_str());
         let mut headers = HeaderMap::new();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
         headers.insert(CONTENT_LENGTH, HeaderValue::from(blob.size));
         let body = Body::wrap_stream(Chunks(chunks));
-        self.put(&what, &url, place, headers, body).await.map_err(|failure| failure.error)
+        site.put(&what, &url, place, headers, body).await.map_err(|failure| failure.error)
     }
 
     /// Sends a manifest or index, known as `name` from then on: a tag, or its own digest.
@@ -63,12 +65,13 @@ impl Repository {
     /// As [`Repository::resolve`]; the registry refuses one that names what it lacks.
     pub async fn push_manifest(&self, name: &str, media_type: &str, bytes: Vec<u8>) -> Result<()> {
         let what = format!("send manifest {name}");
-        let url = self.url(&format!("manifests/{name}")).await?;
+        let site = self.pushing().await?;
+        let url = site.url(&format!("manifests/{name}")).await?;
         let mut headers = HeaderMap::new();
         let media_type = HeaderValue::from_str(media_type)
             .map_err(|_| Error::invalid_argument(format!("media type {media_type:?}")))?;
         headers.insert(CONTENT_TYPE, media_type);
-        let sent = self.put(&what, &url, url.clone(), headers, Body::from(bytes)).await;
+        let sent = site.put(&what, &url, url.clone(), headers, Body::from(bytes)).await;
         sent.map_err(|failure| failure.error)
     }
 
@@ -83,6 +86,8 @@ impl Repository {
     ) -> Result<(), Failure> {
         let mut request = Request::new(Method::PUT, place);
         *request.headers_mut() = headers;
+        let extra = self.extra_headers(request.url());
+        request.headers_mut().extend(extra);
         if request.url().origin() == home.origin()
             && let Some(authorization) = self.authorization()
         {
@@ -90,7 +95,7 @@ impl Repository {
         }
         *request.body_mut() = Some(body);
         let host = domain_of(request.url());
-        let transport = self.client().transport(request.url())?;
+        let transport = self.transport(request.url())?;
         let response = transport.execute(request).await;
         let response = response.map_err(|error| Failure::transport(&host, &error))?;
         let (status, headers) = (response.status(), response.headers().clone());

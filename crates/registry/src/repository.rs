@@ -5,14 +5,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use berth_types::image::{Descriptor, MAX_SIZE, media_type};
 use berth_types::{Digest, Error, Kind, Reference, Result, ResultExt};
 use reqwest::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderValue};
-use reqwest::{Method, Request, Response, Url};
+use reqwest::{Method, Response, Url};
 use tokio::sync::OnceCell;
-use tokio::time::timeout;
 
 use crate::blob::Blob;
 use crate::body::Body;
-use crate::client::{Client, DOCKER_HUB_HOST};
+use crate::client::{Client, domain_of};
 use crate::config::{Credentials, Patience};
+use crate::endpoint::{Endpoint, Task};
 
 const DIGEST_HEADER: &str = "docker-content-digest";
 
@@ -27,25 +27,59 @@ struct State {
     client: Client,
     domain: String,
     path: String,
-    credentials: Credentials,
+    /// What the caller brings.
+    given: Credentials,
+    credentials: OnceCell<Credentials>,
+    /// Where this is served; `None` for the registry that references name.
+    endpoint: Option<Endpoint>,
+    /// Where else the same is served, in the order in which it is asked for.
+    sites: OnceCell<Vec<Repository>>,
     base: OnceCell<Url>,
     authorization: Mutex<Option<HeaderValue>>,
     authorizing: tokio::sync::Mutex<()>,
 }
 
 impl Repository {
-    pub(crate) fn new(client: Client, domain: &str, path: &str, credentials: Credentials) -> Self {
+    pub(crate) fn new(client: Client, domain: &str, path: &str, given: Credentials) -> Self {
+        Self::at(client, domain, path, given, None)
+    }
+
+    fn at(
+        client: Client,
+        domain: &str,
+        path: &str,
+        given: Credentials,
+        endpoint: Option<Endpoint>,
+    ) -> Self {
         Self {
             state: Arc::new(State {
                 client,
                 domain: domain.to_owned(),
                 path: path.to_owned(),
-                credentials,
+                given,
+                credentials: OnceCell::new(),
+                endpoint,
+                sites: OnceCell::new(),
                 base: OnceCell::new(),
                 authorization: Mutex::default(),
                 authorizing: tokio::sync::Mutex::default(),
             }),
         }
+    }
+
+    /// The same, served at `endpoint`. A caller's credentials are for the registry alone.
+    pub(crate) fn apart(&self, endpoint: Option<Endpoint>) -> Self {
+        let is_other = endpoint.as_ref().is_some_and(|endpoint| endpoint.registry.is_some());
+        let given = if is_other { Credentials::Anonymous } else { self.state.given.clone() };
+        Self::at(self.client().clone(), self.domain(), self.path(), given, endpoint)
+    }
+
+    pub(crate) fn endpoint(&self) -> Option<&Endpoint> {
+        self.state.endpoint.as_ref()
+    }
+
+    pub(crate) fn all_sites(&self) -> &OnceCell<Vec<Self>> {
+        &self.state.sites
     }
 
     /// The registry, as references name it.
@@ -65,6 +99,18 @@ impl Repository {
     /// [`Kind::PermissionDenied`] as the registry says, [`Kind::Unavailable`] when the registry
     /// can't be reached or doesn't behave, [`Kind::FailedPrecondition`] when it isn't trusted.
     pub async fn resolve(&self, reference: &Reference) -> Result<Descriptor> {
+        let mut outcome = Err(self.nobody());
+        for site in self.sites(Task::Resolve).await? {
+            outcome = site.resolve_here(reference).await;
+            match &outcome {
+                Ok(_) => break,
+                Err(error) => site.passed_over(error),
+            }
+        }
+        outcome
+    }
+
+    async fn resolve_here(&self, reference: &Reference) -> Result<Descriptor> {
         let reference = reference.clone().canonical();
         let wanted = match reference.digest() {
             Some(digest) => digest.to_string(),
@@ -106,9 +152,21 @@ impl Repository {
         if descriptor.size > MAX_SIZE {
             return Err(too_large(&what));
         }
+        let mut outcome = Err(self.nobody());
+        for site in self.sites(Task::Pull).await? {
+            outcome = site.manifest_here(&what, descriptor).await;
+            match &outcome {
+                Ok(_) => break,
+                Err(error) => site.passed_over(error),
+            }
+        }
+        outcome
+    }
+
+    async fn manifest_here(&self, what: &str, descriptor: &Descriptor) -> Result<Vec<u8>> {
         let url = self.url(&format!("manifests/{}", descriptor.digest)).await?;
-        let (_, bytes) = self.read_manifest(&what, &url).await?;
-        check(&what, descriptor, &bytes)?;
+        let (_, bytes) = self.read_manifest(what, &url).await?;
+        check(what, descriptor, &bytes)?;
         Ok(bytes)
     }
 
@@ -127,37 +185,20 @@ impl Repository {
 
     /// The URL of something in the repository.
     pub(crate) async fn url(&self, rest: &str) -> Result<Url> {
-        let base = self.state.base.get_or_try_init(|| self.find_base()).await?;
-        let path = format!("/v2/{}/{rest}", self.path());
-        base.join(&path).map_err(|e| Error::internal(format!("URL of {path}: {e}")))
-    }
-
-    /// Finds out by which scheme the registry is reached.
-    async fn find_base(&self) -> Result<Url> {
-        let host = match self.domain() {
-            "docker.io" => DOCKER_HUB_HOST,
-            other => other,
+        let mut url = match &self.state.endpoint {
+            Some(endpoint) => endpoint.url.clone(),
+            None => {
+                let mut base = self.state.base.get_or_try_init(|| self.find_base()).await?.clone();
+                base.set_path("/v2");
+                base
+            }
         };
-        let base = |scheme: &str| {
-            Url::parse(&format!("{scheme}://{host}/"))
-                .map_err(|e| Error::invalid_argument(format!("registry host {host:?}: {e}")))
-        };
-        if self.client().host(self.domain()).is_some_and(|host| host.plain_http) {
-            return base("http");
+        let prefix = url.path().trim_end_matches('/').to_owned();
+        url.set_path(&format!("{prefix}/{}/{rest}", self.path()));
+        if let Some(registry) = self.endpoint().and_then(|found| found.registry.as_ref()) {
+            url.query_pairs_mut().append_pair("ns", registry);
         }
-        let secure = base("https")?;
-        if self.client().may_be_plain(self.domain()) && !self.speaks_tls(&secure).await? {
-            return base("http");
-        }
-        Ok(secure)
-    }
-
-    async fn speaks_tls(&self, base: &Url) -> Result<bool> {
-        let mut url = base.clone();
-        url.set_path("/v2/");
-        let transport = self.client().transport(&url)?;
-        let probe = transport.execute(Request::new(Method::GET, url));
-        Ok(matches!(timeout(self.patience().connect, probe).await, Ok(Ok(_))))
+        Ok(url)
     }
 
     pub(crate) fn client(&self) -> &Client {
@@ -168,8 +209,17 @@ impl Repository {
         self.state.client.config().patience
     }
 
-    pub(crate) fn credentials(&self) -> &Credentials {
-        &self.state.credentials
+    /// Who asks.
+    pub(crate) async fn credentials(&self) -> Result<&Credentials> {
+        if self.state.given != Credentials::Anonymous {
+            return Ok(&self.state.given);
+        }
+        let domain = match self.endpoint() {
+            Some(endpoint) if endpoint.registry.is_some() => domain_of(&endpoint.url),
+            _ => self.domain().to_owned(),
+        };
+        let look = || self.client().credentials(&domain);
+        self.state.credentials.get_or_try_init(look).await
     }
 
     /// What a token must allow where the registry doesn't say.

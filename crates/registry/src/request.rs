@@ -78,6 +78,7 @@ impl Repository {
         for _ in 0..=MAX_REDIRECTS {
             let mut request = Request::new(method.clone(), target.clone());
             *request.headers_mut() = headers.clone();
+            request.headers_mut().extend(self.extra_headers(&target));
             if let Some(authorization) = authorization
                 && target.origin() == url.origin()
             {
@@ -99,7 +100,7 @@ impl Repository {
     /// Sends one request and waits for the response to begin.
     pub(crate) async fn exchange(&self, request: Request) -> Result<Response, Failure> {
         let domain = domain_of(request.url());
-        let transport = self.client().transport(request.url())?;
+        let transport = self.transport(request.url())?;
         let patience = self.patience().connect + self.patience().progress;
         timeout(patience, transport.execute(request))
             .await
@@ -120,7 +121,7 @@ impl Repository {
             return Ok(current);
         }
         let header = match challenge {
-            Challenge::Basic => match self.credentials() {
+            Challenge::Basic => match self.credentials().await? {
                 Credentials::Password { username, password } => auth::basic(username, password)?,
                 _ => {
                     return Err(Error::unauthenticated(format!(
@@ -146,26 +147,33 @@ impl Repository {
         scope: &str,
         refused: Option<&HeaderValue>,
     ) -> Result<HeaderValue, Failure> {
+        let credentials = self.credentials().await?;
         let key = TokenKey {
             realm: realm.to_string(),
             service: service.to_owned(),
             scope: scope.to_owned(),
-            credentials: self.credentials().clone(),
+            credentials: credentials.clone(),
         };
         let tokens = self.client().tokens();
         if let Some(header) = tokens.get(&key).filter(|header| Some(header) != refused) {
             return Ok(header);
         }
-        let token = self.fetch_token(realm, service, scope).await?;
+        let token = self.fetch_token(realm, service, scope, credentials).await?;
         let header = token.header.clone();
         tokens.put(key, token);
         Ok(header)
     }
 
-    async fn fetch_token(&self, realm: &Url, service: &str, scope: &str) -> Result<Token, Failure> {
+    async fn fetch_token(
+        &self,
+        realm: &Url,
+        service: &str,
+        scope: &str,
+        credentials: &Credentials,
+    ) -> Result<Token, Failure> {
         let server = domain_of(realm);
         let is_private = realm.scheme() == "https"
-            || *self.credentials() == Credentials::Anonymous
+            || *credentials == Credentials::Anonymous
             || self.client().may_be_plain(&server);
         if !is_private {
             return Err(Error::permission_denied(format!(
@@ -174,7 +182,7 @@ impl Repository {
             ))
             .into());
         }
-        let request = auth::token_request(realm, service, scope, self.credentials())?;
+        let request = auth::token_request(realm, service, scope, credentials)?;
         let response = self.exchange(request).await?;
         let (status, headers) = (response.status(), response.headers().clone());
         let body = Body::new(response, self.patience());

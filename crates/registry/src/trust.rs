@@ -8,34 +8,55 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::client::verify_server_name;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
 use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, SignatureScheme};
 use rustls_platform_verifier::Verifier;
 
-/// TLS that trusts the system's authorities and the certificates in the files `ca`, with which
-/// `domain` is configured.
+/// The files that a registry is configured with.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub(crate) struct Files {
+    /// The registry, for messages.
+    pub(crate) registry: String,
+    /// Certificates to trust besides those of the system's authorities.
+    pub(crate) ca: Vec<PathBuf>,
+    /// The certificate that shows who asks, and its key.
+    pub(crate) client: Option<(PathBuf, PathBuf)>,
+}
+
+/// TLS as a registry's files say.
 ///
 /// # Errors
 /// Those of reading the files; `FailedPrecondition` for what is no certificate.
-pub(crate) fn tls(domain: &str, ca: &[PathBuf]) -> Result<ClientConfig> {
+pub(crate) fn tls(files: &Files) -> Result<ClientConfig> {
+    let domain = &files.registry;
     let mut listed = Vec::new();
-    for path in ca {
+    for path in &files.ca {
         listed.extend(read(path).context(|| {
             format!("read CA certificates of registry {domain} from {}", path.display())
         })?);
     }
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let unusable = |error: rustls::Error| {
-        Error::failed_precondition(format!("the CA certificates of registry {domain}: {error}"))
+        Error::failed_precondition(format!("the certificates of registry {domain}: {error}"))
     };
     let verifier = Listed::new(listed, provider.clone()).map_err(unusable)?;
-    let mut config = ClientConfig::builder_with_provider(provider)
+    let builder = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(unusable)?
         .dangerous()
-        .with_custom_certificate_verifier(Arc::new(verifier))
-        .with_no_client_auth();
+        .with_custom_certificate_verifier(Arc::new(verifier));
+    let mut config = match &files.client {
+        None => builder.with_no_client_auth(),
+        Some((certificate, key)) => {
+            let what = |path: &Path| {
+                format!("read the client certificate of registry {domain} from {}", path.display())
+            };
+            let chain = read(certificate).context(|| what(certificate))?;
+            let key = read_key(key).context(|| what(key))?;
+            builder.with_client_auth_cert(chain, key).map_err(unusable)?
+        }
+    };
     config.alpn_protocols = vec![b"h2".into(), b"http/1.1".into()];
     Ok(config)
 }
@@ -48,6 +69,12 @@ fn read(path: &Path) -> Result<Vec<CertificateDer<'static>>> {
         return Err(no_certificate("there is none"));
     }
     Ok(certificates)
+}
+
+fn read_key(path: &Path) -> Result<PrivateKeyDer<'static>> {
+    let pem = std::fs::read(path).context(|| "open")?;
+    PrivateKeyDer::from_pem_slice(&pem)
+        .map_err(|why| Error::failed_precondition(format!("a key in PEM is expected: {why}")))
 }
 
 fn no_certificate(why: impl std::fmt::Display) -> Error {

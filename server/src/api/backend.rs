@@ -1,6 +1,9 @@
 //! What the services over metadata share: whom a call is for, how it changes something, and who
 //! hears of it.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
 use prost::Name;
 use tonic::Status;
 use tonic::metadata::MetadataMap;
@@ -12,10 +15,12 @@ use berth_pull::Puller;
 use berth_tasks::Tasks;
 use berth_types::Result;
 
+use super::diff::Differ;
 use super::status::status;
 use super::streaming::Streams;
 use super::tenant;
 use crate::collect::Collector;
+use crate::config::StreamProcessor;
 use crate::operations::Operations;
 
 /// The parts of the daemon that services stand on. Clones share them.
@@ -35,6 +40,10 @@ pub(crate) struct Backend {
     pub(crate) operations: Operations,
     /// Who removes what is no longer needed.
     pub(crate) collector: Collector,
+    /// Programs that make layers of other blobs, by their names.
+    pub(crate) processors: Arc<BTreeMap<String, StreamProcessor>>,
+    /// Who is asked for what berth's own differ does not do.
+    pub(crate) differs: Arc<Vec<Differ>>,
     /// The streams that clients have opened beside their calls.
     pub(crate) streams: Streams,
 }

@@ -48,7 +48,7 @@ impl Fields for Part {
 const BUILT_IN: &[(&str, &str)] = &[
     ("io.containerd.content.v1", "content"),
     ("io.containerd.metadata.v1", "redb"),
-    ("io.containerd.differ.v1", "walking"),
+    (DIFFER, "walking"),
     ("io.containerd.event.v1", "exchange"),
     ("io.containerd.gc.v1", "scheduler"),
     ("io.containerd.lease.v1", "manager"),
@@ -74,9 +74,11 @@ const BUILT_IN: &[(&str, &str)] = &[
 /// The type of snapshotters, built in or not.
 const SNAPSHOTTER: &str = "io.containerd.snapshotter.v1";
 
+/// The type of differs, built in or not.
+const DIFFER: &str = "io.containerd.differ.v1";
+
 /// Types of parts that depend on the platform, whose entries carry it.
-const PLATFORM_TYPES: &[&str] =
-    &[SNAPSHOTTER, "io.containerd.differ.v1", "io.containerd.runtime.v2"];
+const PLATFORM_TYPES: &[&str] = &[SNAPSHOTTER, DIFFER, "io.containerd.runtime.v2"];
 
 /// The part that can say more of itself: the runtimes.
 const RUNTIMES: (&str, &str) = ("io.containerd.runtime.v2", "task");
@@ -103,7 +105,9 @@ impl Introspection {
         let built_in = BUILT_IN.iter().map(|&(kind, id)| Part { kind, id: id.to_owned() });
         let snapshotters =
             backend.metadata.snapshotters().map(|id| Part { kind: SNAPSHOTTER, id: id.to_owned() });
-        let parts = built_in.chain(snapshotters).collect();
+        let differs = backend.differs.iter();
+        let differs = differs.map(|differ| Part { kind: DIFFER, id: differ.name().to_owned() });
+        let parts = built_in.chain(snapshotters).chain(differs).collect();
         Ok(Self { tasks: backend.tasks.clone(), parts, uuid, pidns })
     }
 }

@@ -24,11 +24,13 @@ mod tenant;
 mod transfer;
 mod version;
 
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::UnixListener;
-use tokio_stream::StreamExt;
-use tokio_stream::wrappers::UnixListenerStream;
+use tokio_stream::wrappers::{ReceiverStream, UnixListenerStream};
+use tokio_stream::{Stream, StreamExt};
 use tonic::service::Routes;
 use tonic::transport::Server;
+use tonic::transport::server::Connected;
 
 use berth_proto::berth;
 use berth_proto::containerd::services;
@@ -36,10 +38,12 @@ use berth_types::{Error, Result};
 
 use crate::config::{Config, Grpc};
 use crate::listen::may_connect;
+use crate::tcp::Tcp;
 pub(crate) use backend::Backend;
 use containers::Containers;
 use content::Content;
 use diff::Diff;
+pub(crate) use diff::Differ;
 use engine::{Containers as EngineContainers, Images as EngineImages, System as EngineSystem};
 use events::Events;
 use images::Images;
@@ -132,6 +136,24 @@ pub(crate) async fn serve(listener: UnixListener, routes: Routes, grpc: &Grpc) -
     let connections = UnixListenerStream::new(listener).filter(move |connection| {
         connection.as_ref().is_ok_and(|connection| may_connect(connection, owner, group))
     });
+    serve_all(connections, routes).await
+}
+
+/// The same over TCP.
+///
+/// # Errors
+/// When connections can no longer be accepted.
+pub(crate) async fn serve_tcp(tcp: Tcp, routes: Routes) -> Result<()> {
+    serve_all(ReceiverStream::new(tcp.connections()), routes).await
+}
+
+async fn serve_all<C>(
+    connections: impl Stream<Item = std::io::Result<C>>,
+    routes: Routes,
+) -> Result<()>
+where
+    C: AsyncRead + AsyncWrite + Connected + Unpin + Send + 'static,
+{
     Server::builder()
         .initial_stream_window_size(WINDOW)
         .initial_connection_window_size(WINDOW)

@@ -35,6 +35,8 @@ pub(crate) struct Config {
     pub(crate) state: PathBuf,
     /// The socket.
     pub(crate) grpc: Grpc,
+    /// Metrics for Prometheus.
+    pub(crate) metrics: Metrics,
     /// The log.
     pub(crate) debug: Debug,
     /// The daemon's own control group.
@@ -43,8 +45,39 @@ pub(crate) struct Config {
     pub(crate) runtimes: BTreeMap<String, PathBuf>,
     /// Parts of the daemon that other processes serve, by the name that clients choose them by.
     pub(crate) proxy_plugins: BTreeMap<String, ProxyPlugin>,
+    /// Programs that make layers of other blobs, by names of the administrator's choice.
+    pub(crate) stream_processors: BTreeMap<String, StreamProcessor>,
+    /// Files that say how registries are reached.
+    pub(crate) registry: RegistryFiles,
     /// How registries are reached, by host and port.
     pub(crate) registries: BTreeMap<String, Registry>,
+}
+
+/// A program that makes a layer, or something nearer to one, of a blob.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+pub(crate) struct StreamProcessor {
+    /// The media types that it takes.
+    pub(crate) accepts: Vec<String>,
+    /// The media type of what it makes.
+    pub(crate) returns: String,
+    /// The program.
+    pub(crate) path: PathBuf,
+    /// Its arguments.
+    #[serde(default)]
+    pub(crate) args: Vec<String>,
+    /// Variables besides the daemon's: `NAME=VALUE`.
+    #[serde(default)]
+    pub(crate) env: Vec<String>,
+}
+
+/// Files that say how registries are reached.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[serde(default)]
+pub(crate) struct RegistryFiles {
+    /// The directory with a directory for each registry, and `hosts.toml` in it. Empty for none.
+    pub(crate) config_path: PathBuf,
+    /// Docker's `config.json`, with logins. Empty for none.
+    pub(crate) docker_config: PathBuf,
 }
 
 /// A part of the daemon that another process serves.
@@ -63,6 +96,8 @@ pub(crate) struct ProxyPlugin {
 pub(crate) enum ProxyKind {
     /// A snapshotter.
     Snapshot,
+    /// A differ.
+    Diff,
 }
 
 /// How one registry is reached.
@@ -91,10 +126,26 @@ pub(crate) struct Grpc {
     pub(crate) uid: u32,
     /// Its group, which may connect too unless it is 0.
     pub(crate) gid: u32,
+    /// `HOST:PORT` where clients with a certificate connect. Empty for none.
+    pub(crate) tcp_address: String,
+    /// The authority of their certificates, a PEM file.
+    pub(crate) tcp_tls_ca: PathBuf,
+    /// The daemon's certificate there, a PEM file.
+    pub(crate) tcp_tls_cert: PathBuf,
+    /// Its key, a PEM file.
+    pub(crate) tcp_tls_key: PathBuf,
     /// The largest request, in bytes.
     pub(crate) max_recv_message_size: usize,
     /// The largest response, in bytes.
     pub(crate) max_send_message_size: usize,
+}
+
+/// Metrics for Prometheus.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[serde(default)]
+pub(crate) struct Metrics {
+    /// `HOST:PORT` where they are served, to anyone, as `/v1/metrics`. Empty for none.
+    pub(crate) address: String,
 }
 
 /// A control group for the daemon and its shims.
@@ -148,10 +199,13 @@ impl Default for Config {
             root: PathBuf::from("/var/lib/berth"),
             state: PathBuf::from("/run/berth"),
             grpc: Grpc::default(),
+            metrics: Metrics::default(),
             debug: Debug::default(),
             cgroup: Group::default(),
             runtimes: BTreeMap::new(),
             proxy_plugins: BTreeMap::new(),
+            stream_processors: BTreeMap::new(),
+            registry: RegistryFiles::default(),
             registries: BTreeMap::new(),
         }
     }
@@ -163,6 +217,10 @@ impl Default for Grpc {
             address: PathBuf::from("/run/berth/berth.sock"),
             uid: 0,
             gid: 0,
+            tcp_address: String::new(),
+            tcp_tls_ca: PathBuf::new(),
+            tcp_tls_cert: PathBuf::new(),
+            tcp_tls_key: PathBuf::new(),
             max_recv_message_size: 16 << 20,
             max_send_message_size: 16 << 20,
         }

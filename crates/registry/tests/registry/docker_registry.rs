@@ -1,7 +1,7 @@
 //! The client against Debian's `docker-registry`.
 
 use crate::support::docker::{DockerRegistry, Options, USER};
-use crate::support::{bytes, client, read, repository};
+use crate::support::{bytes, client, patience, read, repository};
 use berth_registry::{Client, Config, Credentials, HostConfig};
 use berth_types::image::{Descriptor, Document, media_type};
 use berth_types::{Digest, Error, Kind, Reference};
@@ -156,4 +156,97 @@ async fn a_registry_that_is_down_is_unavailable() {
     let error = repository.resolve(&reference).await.unwrap_err();
     assert_eq!(error.kind(), Kind::Unavailable);
     assert!(error.message().contains("can't be reached"), "{error}");
+}
+
+/// A directory whose `hosts.toml` for `domain` is `text`.
+fn hosts(domain: &str, text: &str) -> tempfile::TempDir {
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::create_dir(directory.path().join(domain)).unwrap();
+    std::fs::write(directory.path().join(domain).join("hosts.toml"), text).unwrap();
+    directory
+}
+
+fn with_directory(directory: &tempfile::TempDir) -> Client {
+    let directory = Some(directory.path().to_owned());
+    Client::new(Config { directory, patience: patience(), ..Config::default() })
+}
+
+#[tokio::test]
+async fn mirrors_are_asked_first_and_the_registry_last() {
+    let (registry, mirror) =
+        (DockerRegistry::start(Options::default()), DockerRegistry::start(Options::default()));
+    let (old, _) = registry.put_image("a", "v1", b"old").await;
+    let (new, layer) = mirror.put_image("a", "v1", b"new").await;
+    let (only, only_layer) = registry.put_image("only", "v1", b"at the registry").await;
+    let text = format!("[host.\"http://{}\"]\n", mirror.domain);
+    let directory = hosts(&registry.domain, &text);
+    let client = with_directory(&directory);
+    let reference =
+        |text: &str| -> Reference { format!("{}/{text}", registry.domain).parse().unwrap() };
+
+    let (a, missing) = (reference("a:v1"), reference("only:v1"));
+    let repository = client.repository(&a, Credentials::Anonymous);
+    assert_eq!(repository.resolve(&a).await.unwrap(), new);
+    assert!(!repository.manifest(&new).await.unwrap().is_empty());
+    assert_eq!(read(repository.blob(&layer, 0)).await.unwrap(), b"new");
+    assert_eq!(read(repository.blob(&layer, 1)).await.unwrap(), b"ew");
+    let second = client.repository(&missing, Credentials::Anonymous);
+    assert_eq!(second.resolve(&missing).await.unwrap(), only);
+    assert_eq!(read(second.blob(&only_layer, 0)).await.unwrap(), b"at the registry");
+
+    // A mirror that may not resolve is asked for content alone.
+    let text = format!("[host.\"http://{}\"]\ncapabilities = [\"pull\"]\n", mirror.domain);
+    std::fs::write(directory.path().join(&registry.domain).join("hosts.toml"), text).unwrap();
+    let repository = client.repository(&a, Credentials::Anonymous);
+    assert_eq!(repository.resolve(&a).await.unwrap(), old);
+    assert_eq!(read(repository.blob(&layer, 0)).await.unwrap(), b"new");
+
+    drop(mirror);
+    let repository = client.repository(&a, Credentials::Anonymous);
+    assert!(!repository.manifest(&old).await.unwrap().is_empty());
+    std::fs::write(directory.path().join(&registry.domain).join("hosts.toml"), "host = 1").unwrap();
+    let broken = client.repository(&a, Credentials::Anonymous).resolve(&a).await.unwrap_err();
+    assert!(broken.message().contains("hosts.toml"), "{broken}");
+}
+
+#[tokio::test]
+async fn a_registry_that_asks_for_a_certificate_gets_the_configured_one() {
+    let asking = Options { tls: true, asks_for_certificates: true, ..Options::default() };
+    let registry = DockerRegistry::start(asking);
+    let reference: Reference = format!("{}/a:v1", registry.domain).parse().unwrap();
+    let files =
+        [registry.ca(), registry.certificate(), registry.certificate().with_extension("key")];
+    let [ca, certificate, key] = files.map(|file| file.display().to_string());
+    let server = format!("server = \"https://{}\"\nca = \"{ca}\"\n", registry.domain);
+    let showing = format!("{server}client = [[\"{certificate}\", \"{key}\"]]\n");
+    let mut seen = Vec::new();
+    for text in [server, showing] {
+        let directory = hosts(&registry.domain, &text);
+        let repository = with_directory(&directory).repository(&reference, Credentials::Anonymous);
+        seen.push(repository.resolve(&reference).await.unwrap_err());
+    }
+    assert_ne!(seen[0].kind(), Kind::NotFound, "{}", seen[0]);
+    assert_eq!(seen[1].kind(), Kind::NotFound, "{}", seen[1]);
+}
+
+#[tokio::test]
+async fn logins_of_docker_are_used_where_nothing_else_is_said() {
+    let registry = DockerRegistry::start(Options { authentication: true, ..Options::default() });
+    let (manifest, _) = registry.put_image("a", "v1", b"layer").await;
+    let reference: Reference = format!("{}/a:v1", registry.domain).parse().unwrap();
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let client = Client::new(Config {
+        docker: Some(file.path().to_owned()),
+        patience: patience(),
+        ..Config::default()
+    });
+    let login = |password: &str| {
+        let login = serde_json::json!({ "username": USER.0, "password": password });
+        let config = serde_json::json!({ "auths": { (registry.domain.clone()): login } });
+        std::fs::write(file.path(), config.to_string()).unwrap();
+        client.repository(&reference, Credentials::Anonymous)
+    };
+    assert_eq!(login(USER.1).resolve(&reference).await.unwrap(), manifest);
+    let refused = login("wrong").resolve(&reference).await.unwrap_err();
+    assert_eq!(refused.kind(), Kind::Unauthenticated, "{refused}");
 }

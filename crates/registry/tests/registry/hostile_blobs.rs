@@ -144,7 +144,7 @@ async fn peers_that_send_next_to_nothing_are_given_up() {
         let short = Patience { progress, connect: progress, ..patience() };
         let plain = HostConfig { plain_http: true, ..HostConfig::default() };
         let hosts = [(server.domain.clone(), plain)].into();
-        let client = Client::new(Config { hosts, patience: short });
+        let client = Client::new(Config { hosts, patience: short, ..Config::default() });
         let reference: Reference = format!("{}/a", server.domain).parse().unwrap();
         let repository = client.repository(&reference, Credentials::Anonymous);
         let error = read(repository.blob(&layer(&content), 0)).await.unwrap_err();

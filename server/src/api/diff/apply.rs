@@ -3,13 +3,14 @@
 use std::os::fd::{AsFd, OwnedFd};
 
 use berth_archive::{Decompress, Options, Whiteouts, settle};
-use berth_content::Reader;
 use berth_metadata::Scope;
 use berth_proto::containerd::services::diff::v1::ApplyRequest;
 use berth_proto::containerd::types::Descriptor;
 use berth_types::image::media_type;
 use berth_types::{Error, Result, ResultExt};
 
+use super::super::backend::Backend;
+use super::processors::{self, Output};
 use super::tree::{self, Tree};
 
 /// Applies a layer's blob to the tree of the mounts; returns what the uncompressed layer is.
@@ -17,25 +18,34 @@ use super::tree::{self, Tree};
 /// # Errors
 /// `InvalidArgument` for a malformed layer and for mounts that nothing can be written to,
 /// `Unimplemented` for media types and mounts that are not known, `NotFound` without the blob.
-pub(super) async fn apply(scope: &Scope, request: ApplyRequest) -> Result<Descriptor> {
+pub(super) async fn apply(
+    backend: &Backend,
+    scope: &Scope,
+    request: ApplyRequest,
+) -> Result<Descriptor> {
     let ApplyRequest { diff, mounts, sync_fs, .. } = request;
     let layer = diff.unwrap_or_default();
-    if !media_type::is_layer(&layer.media_type) {
-        return Err(Error::unimplemented(format!(
-            "media type {:?} is no layer that can be applied",
-            layer.media_type
-        )));
-    }
+    let stages = processors::chain(&backend.processors, &layer.media_type)?;
     let tree = Tree::of(&mounts)?.unwrap_or_else(Tree::nothing);
     let reader = scope.content().reader(&layer.digest.parse()?)?;
-    let applied = tokio::task::spawn_blocking(move || write(reader, &tree, sync_fs)).await;
+    let write = move || {
+        let (stream, running) = processors::start(&stages, reader.file)?;
+        let applied = write(stream, &tree, sync_fs);
+        // A program that failed is why its output is no layer.
+        match (applied, running.finish()) {
+            (Ok(applied), Ok(())) => Ok(applied),
+            (_, Err(failed)) => Err(failed),
+            (Err(error), Ok(())) => Err(error),
+        }
+    };
+    let applied = tokio::task::spawn_blocking(write).await;
     applied
         .map_err(|error| Error::internal(format!("applying died: {error}")))?
         .context(|| format!("apply layer {}", layer.digest))
 }
 
 /// Writes the layer to the tree's upper directory.
-fn write(reader: Reader, tree: &Tree, sync: bool) -> Result<Descriptor> {
+fn write(stream: Output, tree: &Tree, sync: bool) -> Result<Descriptor> {
     let upper = tree.upper.as_deref().ok_or_else(|| {
         Error::invalid_argument("the mounts are read-only: give those of an active snapshot")
     })?;
@@ -43,7 +53,7 @@ fn write(reader: Reader, tree: &Tree, sync: bool) -> Result<Descriptor> {
     // Above other layers a removal must hide what is there, alone it has nothing to hide.
     let whiteouts = if tree.lowers.is_empty() { Whiteouts::Remove } else { Whiteouts::Overlay };
     let options = Options { whiteouts, ..Options::default() };
-    let stream = Decompress::new(reader.file)?;
+    let stream = Decompress::new(stream)?;
     let applied = berth_archive::apply(stream, upper.as_fd(), &options)?;
     if !tree.lowers.is_empty() {
         let lowers: Vec<OwnedFd> =

@@ -8,9 +8,13 @@
 mod apply;
 mod compare;
 mod compress;
+mod processors;
+mod proxy;
 mod tree;
 
-use tonic::{Request, Response, Status};
+pub(crate) use proxy::Differ;
+
+use tonic::{Code, Request, Response, Status};
 
 use berth_proto::containerd::services::diff::v1::{
     ApplyRequest, ApplyResponse, DiffRequest, DiffResponse, diff_server,
@@ -28,16 +32,39 @@ impl diff_server::Diff for Diff {
         request: Request<ApplyRequest>,
     ) -> Result<Response<ApplyResponse>, Status> {
         let (metadata, _, request) = request.into_parts();
-        let applied =
-            self.0.change(&metadata, |_, scope| async move { apply::apply(&scope, request).await });
-        Ok(Response::new(ApplyResponse { applied: Some(applied.await?) }))
+        let asked = request.clone();
+        let applied = self.0.change(&metadata, |backend, scope| async move {
+            apply::apply(&backend, &scope, request).await
+        });
+        let mut outcome = applied.await.map(|applied| ApplyResponse { applied: Some(applied) });
+        for differ in &*self.0.differs {
+            match outcome {
+                Err(error) if error.code() == Code::Unimplemented => {
+                    let applied = differ.apply(&metadata, asked.clone()).await;
+                    outcome = applied.map(Response::into_inner);
+                }
+                outcome => return outcome.map(Response::new),
+            }
+        }
+        outcome.map(Response::new)
     }
 
     async fn diff(&self, request: Request<DiffRequest>) -> Result<Response<DiffResponse>, Status> {
         let (metadata, _, request) = request.into_parts();
+        let asked = request.clone();
         let made = self.0.change(&metadata, |backend, scope| async move {
             compare::compare(&backend, &scope, request).await
         });
-        Ok(Response::new(DiffResponse { diff: Some(made.await?) }))
+        let mut outcome = made.await.map(|made| DiffResponse { diff: Some(made) });
+        for differ in &*self.0.differs {
+            match outcome {
+                Err(error) if error.code() == Code::Unimplemented => {
+                    let made = differ.diff(&metadata, asked.clone()).await;
+                    outcome = made.map(Response::into_inner);
+                }
+                outcome => return outcome.map(Response::new),
+            }
+        }
+        outcome.map(Response::new)
     }
 }

@@ -20,6 +20,8 @@ pub(crate) struct Options {
     pub(crate) authentication: bool,
     /// Where given, the certificate is its own authority's, made with these arguments.
     pub(crate) self_signed: Option<&'static str>,
+    /// Who asks must have a certificate of the same authority.
+    pub(crate) asks_for_certificates: bool,
 }
 
 /// A running registry. It ends with this value.
@@ -167,6 +169,9 @@ fn configuration(directory: &Path, options: Options) -> String {
             None => make_certificates(directory),
         }
         text += &format!("  tls:\n    certificate: {at}/server.crt\n    key: {at}/server.key\n");
+    }
+    if options.asks_for_certificates {
+        text += &format!("    clientcas:\n      - {at}/ca.crt\n");
     }
     if options.authentication {
         let line = run(directory, "htpasswd", &["-nbB", "-C4", USER.0, USER.1]);

@@ -21,7 +21,8 @@ pub(crate) fn patience() -> Patience {
 
 /// A client with settings for one registry.
 pub(crate) fn client(domain: &str, host: HostConfig) -> Client {
-    Client::new(Config { hosts: [(domain.to_owned(), host)].into(), patience: patience() })
+    let hosts = [(domain.to_owned(), host)].into();
+    Client::new(Config { hosts, patience: patience(), ..Config::default() })
 }
 
 /// The reference `REGISTRY/PATH`, and its repository for anyone.
