@@ -97,6 +97,8 @@ fn sockets_over_tcp_need_certificates() {
     let refused = Finished::leaving(&mut engine.daemon_command());
     assert_ne!(refused.code, 0);
     refused.complains("tcp_tls_ca");
+    // It is started once more, to be tidied up after.
+    engine.configure("");
 }
 
 /// What is at `path`: the status and the body.
@@ -127,7 +129,7 @@ fn sockets_with_metrics_tell_them() {
         let line = text.lines().find(|line| line.starts_with(name) && line.contains(&label));
         let line = line.unwrap_or_else(|| panic!("no {name} with {label} in\n{text}"));
         let value: f64 = line.rsplit(' ').next().unwrap().parse().unwrap();
-        assert!(value > 0.0, "{line}");
+        assert!(value > 0.0 || !name.contains("pids"), "{line}");
     }
     for line in text.lines() {
         let whole =

@@ -18,7 +18,7 @@ pub(crate) const USER: (&str, &str) = ("tester", "s3cret:with:colons");
 pub(crate) struct Options {
     pub(crate) tls: bool,
     pub(crate) authentication: bool,
-    /// Where given, the certificate is its own authority's, made with these arguments.
+    /// Where given, the certificate is its own authority's, made with these arguments about dates.
     pub(crate) self_signed: Option<&'static str>,
     /// Who asks must have a certificate of the same authority.
     pub(crate) asks_for_certificates: bool,
@@ -194,12 +194,22 @@ fn make_certificates(directory: &Path) {
 }
 
 /// As a user makes one who follows the first hit of a search: an authority's.
-fn make_self_signed(directory: &Path, arguments: &str) {
-    let command = format!(
-        "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout server.key \
-         -out server.crt -subj /CN=registry {arguments}"
+fn make_self_signed(directory: &Path, dates: &str) {
+    let config = "[ca]\ndefault_ca = own\n[own]\ndatabase = index\nrand_serial = yes\n\
+                  new_certs_dir = .\ndefault_md = sha256\npolicy = any\n\
+                  x509_extensions = authority\n[any]\ncommonName = supplied\n[authority]\n\
+                  basicConstraints = critical, CA:TRUE\nsubjectAltName = IP:127.0.0.1\n";
+    fs::write(directory.join("ca.cnf"), config).unwrap();
+    fs::write(directory.join("index"), "").unwrap();
+    let request = "req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout server.key \
+                   -out server.csr -subj /CN=registry";
+    let sign = format!(
+        "ca -batch -selfsign -notext -keyfile server.key -config ca.cnf -in server.csr \
+         -out server.crt {dates}"
     );
-    run(directory, "openssl", &command.split_whitespace().collect::<Vec<_>>());
+    for command in [request, &sign] {
+        run(directory, "openssl", &command.split_whitespace().collect::<Vec<_>>());
+    }
 }
 
 fn run(directory: &Path, program: &str, arguments: &[&str]) -> Vec<u8> {
