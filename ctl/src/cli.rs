@@ -40,8 +40,18 @@ pub(crate) enum Command {
     Logs(c::logs::Logs),
     /// Stop one or more running containers
     Stop(c::stop::Stop),
+    /// Restart one or more containers
+    Restart(c::restart::Restart),
     /// Kill one or more running containers
     Kill(c::kill::Kill),
+    /// Pause all processes within one or more containers
+    Pause(c::pause::Pause),
+    /// Let all processes within one or more containers go on
+    Unpause(c::unpause::Unpause),
+    /// Rename a container
+    Rename(c::rename::Rename),
+    /// Display the running processes of a container
+    Top(c::top::Top),
     /// Block until containers stop, then print their exit codes
     Wait(c::wait::Wait),
     /// Remove one or more containers
@@ -81,7 +91,12 @@ impl Cli {
             Command::Ps(command) => command.run(&daemon).await,
             Command::Logs(command) => command.run(&daemon).await,
             Command::Stop(command) => command.run(&daemon).await,
+            Command::Restart(command) => command.run(&daemon).await,
             Command::Kill(command) => command.run(&daemon).await,
+            Command::Pause(command) => command.run(&daemon).await,
+            Command::Unpause(command) => command.run(&daemon).await,
+            Command::Rename(command) => command.run(&daemon).await,
+            Command::Top(command) => command.run(&daemon).await,
             Command::Wait(command) => command.run(&daemon).await,
             Command::Rm(command) => command.run(&daemon).await,
             Command::Pull(command) => command.run(&daemon).await,

@@ -46,6 +46,11 @@ impl Failure {
         self.kind == Some(Code::NotFound)
     }
 
+    /// Whether an image was named that is not here.
+    pub(crate) fn is_missing_image(&self) -> bool {
+        self.is_not_found() && self.message.contains("No such image: ")
+    }
+
     /// The same failure as `run`, `create`, `start` and `exec` report it: with Docker's exit
     /// statuses, and the command that was typed.
     #[must_use]
@@ -86,12 +91,13 @@ fn is_missing_command(message: &str) -> bool {
         || (message.contains("exec") && message.contains("no such file or directory"))
 }
 
-/// The words by which runtimes say that a command exists but can't be executed.
+/// The words by which runtimes say that a command exists but can't be executed, or not there.
 fn is_refused_command(message: &str) -> bool {
-    message.contains("exec")
-        && ["permission denied", "is a directory", "exec format error", "not a directory"]
-            .iter()
-            .any(|words| message.contains(words))
+    message.contains("process.cwd")
+        || message.contains("exec")
+            && ["permission denied", "is a directory", "exec format error", "not a directory"]
+                .iter()
+                .any(|words| message.contains(words))
 }
 
 impl fmt::Display for Failure {
@@ -136,6 +142,8 @@ mod tests {
         assert_eq!(started("exec: \"nope\": executable file not found in $PATH"), 127);
         assert_eq!(started("exec: \"/nope\": stat /nope: no such file or directory"), 127);
         assert_eq!(started("exec: \"/etc/passwd\": permission denied"), 126);
+        let directory = "process.cwd /nodir: No such file or directory";
+        assert_eq!(started(directory), 126);
         assert_eq!(started("name taken"), 125);
         assert_eq!(Failure::new("no daemon").of_start("run").code(), 125);
     }

@@ -95,6 +95,15 @@ pub(crate) fn duration(seconds: i64) -> String {
     }
 }
 
+/// When something was, as in `3 hours ago`; `N/A` where nobody knows. Images that are built the
+/// same every time say 1970.
+pub(crate) fn ago(then: Option<prost_types::Timestamp>) -> String {
+    match then {
+        Some(at) if at.seconds > 0 => format!("{} ago", since(then)),
+        _ => "N/A".to_owned(),
+    }
+}
+
 /// The time since `then`, as [`duration`] words it.
 pub(crate) fn since(then: Option<prost_types::Timestamp>) -> String {
     let then = then.map_or(0, |then| then.seconds);
@@ -107,16 +116,21 @@ pub(crate) fn rfc3339(at: Option<prost_types::Timestamp>) -> String {
         .map_or_else(|| "0001-01-01T00:00:00Z".to_owned(), |at| at.to_string())
 }
 
-/// A time from text: RFC 3339, seconds since 1970, or a span before now such as `10m`.
+/// A time from text: RFC 3339, the same without a zone for this machine's, a date for its first
+/// moment here, seconds since 1970, or a span before now such as `10m`.
 pub(crate) fn parse_time(text: &str) -> Result<prost_types::Timestamp, String> {
     let at = if let Ok(seconds) = text.parse::<i64>() {
         Timestamp::from_second(seconds).map_err(|error| error.to_string())?
     } else if let Ok(at) = text.parse::<Timestamp>() {
         at
+    } else if let Ok(here) = text.parse::<jiff::civil::DateTime>() {
+        jiff::tz::TimeZone::system().to_timestamp(here).map_err(|error| error.to_string())?
     } else if let Ok(span) = text.parse::<jiff::SignedDuration>() {
         Timestamp::now().checked_sub(span).map_err(|error| error.to_string())?
     } else {
-        return Err(format!("invalid time {text:?}: give RFC 3339, seconds or a span such as 10m"));
+        return Err(format!(
+            "invalid time {text:?}: give a date, RFC 3339, seconds or a span such as 10m"
+        ));
     };
     Ok(prost_types::Timestamp { seconds: at.as_second(), nanos: at.subsec_nanosecond() })
 }
@@ -176,10 +190,19 @@ mod tests {
     }
 
     #[test]
+    fn what_never_was_is_not_long_ago() {
+        let at = |seconds| Some(prost_types::Timestamp { seconds, nanos: 0 });
+        assert_eq!((ago(None).as_str(), ago(at(0)).as_str()), ("N/A", "N/A"));
+        assert!(ago(at(1)).ends_with(" years ago"));
+    }
+
+    #[test]
     fn times_are_parsed() {
         assert_eq!(parse_time("12").map(|at| at.seconds), Ok(12));
         assert_eq!(parse_time("1970-01-01T00:00:05Z").map(|at| at.seconds), Ok(5));
         assert!(parse_time("10m").is_ok());
+        let (day, noon) = (parse_time("2026-11-24").unwrap(), parse_time("2026-11-24T12:00:00"));
+        assert_eq!(noon.unwrap().seconds - day.seconds, 12 * 3600);
         assert!(parse_time("yesterday").is_err());
     }
 }

@@ -9,7 +9,9 @@ mod cli;
 mod client;
 mod commands;
 mod detach;
+mod environment;
 mod failure;
+mod filter;
 mod human;
 mod logging;
 mod options;
@@ -18,6 +20,7 @@ mod parse;
 mod progress;
 mod session;
 mod table;
+mod template;
 mod terminal;
 
 use std::process::exit;

@@ -3,6 +3,7 @@
 use berth_proto::berth::v1::{Bind, ContainerOptions, Network, Resources, StringList};
 use clap::{Args, ValueEnum};
 
+use crate::environment::{Environment, parse_named};
 use crate::failure::Outcome;
 use crate::parse::Words;
 use crate::{human, logging, terminal};
@@ -44,9 +45,8 @@ pub(crate) struct MakeOptions {
     /// Remove the container when it ends
     #[arg(long)]
     rm: bool,
-    /// Set environment variables; a name alone takes the value that it has here
-    #[arg(short, long, value_name = "KEY[=VALUE]", value_parser = parse_named)]
-    env: Vec<String>,
+    #[command(flatten)]
+    environment: Environment,
     /// Working directory inside the container
     #[arg(short, long)]
     workdir: Option<String>,
@@ -114,7 +114,7 @@ impl MakeOptions {
             image,
             command,
             entrypoint: self.entrypoint.map(|text| StringList { values: values(text) }),
-            env: environment(self.env),
+            env: self.environment.variables()?,
             working_directory: self.workdir.unwrap_or_default(),
             user: self.user.unwrap_or_default(),
             hostname: self.hostname.unwrap_or_default(),
@@ -147,23 +147,6 @@ impl MakeOptions {
     }
 }
 
-/// Completes names without a value from this command's environment; unset ones are left out.
-pub(crate) fn environment(typed: Vec<String>) -> Vec<String> {
-    let complete = |variable: String| match variable.contains('=') {
-        true => Some(variable),
-        false => std::env::var(&variable).ok().map(|value| format!("{variable}={value}")),
-    };
-    typed.into_iter().filter_map(complete).collect()
-}
-
-/// `KEY` or `KEY=VALUE`.
-pub(crate) fn parse_named(text: &str) -> Result<String, String> {
-    match text.split('=').next() {
-        None | Some("") => Err("it has no name: give KEY or KEY=VALUE".to_owned()),
-        Some(_) => Ok(text.to_owned()),
-    }
-}
-
 fn key_value(text: &str) -> (String, String) {
     let (key, value) = text.split_once('=').unwrap_or((text, ""));
     (key.to_owned(), value.to_owned())
@@ -175,6 +158,9 @@ fn parse_bind(text: &str) -> Result<Bind, String> {
     let (source, destination, read_only) = match parts[..] {
         [source, destination] | [source, destination, "rw"] => (source, destination, false),
         [source, destination, "ro"] => (source, destination, true),
+        [place] if place.starts_with('/') => {
+            return Err("anonymous volumes are not there yet: give HOST:CONTAINER".to_owned());
+        }
         _ => return Err("give HOST:CONTAINER, and ro or rw after a further colon".to_owned()),
     };
     if !source.starts_with('/') {
@@ -221,20 +207,5 @@ mod tests {
         for text in ["/a", "a:/b", "/a:b", "/a:/b:x", "/a:/b:ro:rw"] {
             assert!(parse_bind(text).is_err(), "{text}");
         }
-    }
-
-    #[test]
-    fn variables_and_labels_have_a_name() {
-        assert_eq!(parse_named("A=b=c"), Ok("A=b=c".to_owned()));
-        assert_eq!(parse_named("A"), Ok("A".to_owned()));
-        for text in ["", "=", "=x"] {
-            assert!(parse_named(text).is_err(), "{text}");
-        }
-    }
-
-    #[test]
-    fn unset_variables_are_left_out() {
-        let typed = vec!["A=b".to_owned(), "SURELY_NOT_SET_ANYWHERE".to_owned()];
-        assert_eq!(environment(typed), ["A=b"]);
     }
 }

@@ -29,6 +29,12 @@ const CHUNK: usize = 32 << 10;
 /// process in the container goes on, as it does when the command is killed.
 const UNREAD: i32 = 128 + 13;
 
+/// So many signals in a row that ask the process to end, without a word from it, end the session.
+const PATIENCE: u32 = 3;
+
+/// The exit status when they did, as a shell gives it for SIGINT.
+pub(crate) const INTERRUPTED: i32 = 128 + 2;
+
 /// Signals passed on to the process. Those that the terminal's keys would send arrive as bytes
 /// instead when it is in raw mode.
 const FORWARDED: [SignalKind; 6] = [
@@ -39,6 +45,9 @@ const FORWARDED: [SignalKind; 6] = [
     SignalKind::user_defined1(),
     SignalKind::user_defined2(),
 ];
+
+/// Those of them that ask the process to end.
+const ASK_TO_END: [SignalKind; 2] = [SignalKind::interrupt(), SignalKind::terminate()];
 
 /// What is connected.
 #[derive(Debug)]
@@ -62,6 +71,8 @@ pub(crate) enum End {
     Detached,
     /// The process was started, and nothing more was asked for.
     Started,
+    /// The process was asked to end several times and does not answer.
+    Unanswered,
 }
 
 impl Session {
@@ -90,7 +101,9 @@ impl Session {
 
         let (detach, detached) = oneshot::channel();
         let mut detached = pin!(until_sent(detached));
-        let mut before_start = Some((requests, detach));
+        let (asked, mut asks) = mpsc::unbounded_channel();
+        let mut unanswered = 0;
+        let mut before_start = Some((requests, detach, asked));
         let mut raw_mode = None;
         let mut progress = Progress::on_stderr();
         let mut started = false;
@@ -98,17 +111,24 @@ impl Session {
             let response = tokio::select! {
                 response = responses.message() => response?,
                 () = &mut detached => return Ok(End::Detached),
+                Some(()) = asks.recv() => {
+                    unanswered += 1;
+                    match unanswered {
+                        PATIENCE => return Ok(End::Unanswered),
+                        _ => continue,
+                    }
+                }
             };
             match response.and_then(|response| response.message) {
                 Some(Response::Pull(pulled)) => progress.update(&pulled),
                 Some(Response::Started(_)) => {
                     started = true;
-                    if let Some((requests, detach)) = before_start.take() {
-                        raw_mode = self.connect(requests, detach)?;
+                    if let Some((requests, detach, asked)) = before_start.take() {
+                        raw_mode = self.connect(requests, detach, asked)?;
                     }
                 }
                 Some(Response::Output(output)) => match write(&output) {
-                    Ok(()) => {}
+                    Ok(()) => unanswered = 0,
                     Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
                         return Ok(End::Exited(UNREAD));
                     }
@@ -132,14 +152,18 @@ impl Session {
         &self,
         requests: mpsc::Sender<StreamRequest>,
         detach: oneshot::Sender<()>,
+        asked: mpsc::UnboundedSender<()>,
     ) -> Outcome<Option<RawMode>> {
         let failed = |error: io::Error| Failure::new(format!("set up the terminal: {error}"));
         if self.forward_signals {
             for kind in FORWARDED {
-                forward(kind, requests.clone(), move || {
+                let asked = ASK_TO_END.contains(&kind).then(|| asked.clone());
+                let request = move || {
+                    // The session may just end for another reason.
+                    let _ = asked.as_ref().map(|asked| asked.send(()));
                     Some(Request::Signal(kind.as_raw_value() as u32))
-                })
-                .map_err(failed)?;
+                };
+                forward(kind, requests.clone(), request).map_err(failed)?;
             }
         }
         if self.tty {

@@ -68,7 +68,9 @@ fn cli_a_container_is_created_started_stopped_and_removed() {
     engine.cli(&["rm", "-f", "one"]).success();
     assert_eq!(row(&engine), "");
     engine.cli(&["rm", "one"]).exited(1).complains("No such container: one");
-    engine.cli(&["rm", "-f", "one"]).success();
+    let forced = engine.cli(&["rm", "-f", "one"]).success();
+    assert_eq!(forced.stdout, "");
+    forced.complains("No such container: one");
 }
 
 #[test]
@@ -83,6 +85,8 @@ fn cli_unknown_containers_are_named_in_every_answer() {
         &["exec", "nobody", "true"],
         &["attach", "nobody"],
         &["wait", "nobody"],
+        &["restart", "nobody"],
+        &["top", "nobody"],
     ] {
         engine.cli(args).exited(1).complains("No such container: nobody");
     }
@@ -220,6 +224,10 @@ fn cli_logs_are_kept_followed_and_cut() {
     wait_until("three lines", || logged("1\n3\n"));
     assert_eq!(engine.cli(&["logs", "--tail", "1", "one"]).success().stdout, "3\n");
     assert_eq!(engine.cli(&["logs", "--tail", "0", "one"]).success().stdout, "");
+    for all in ["--tail=-1", "-n-1", "--tail=all", "--since=2026-11-24"] {
+        assert_eq!(engine.cli(&["logs", all, "one"]).success().stdout, "1\n3\n", "{all}");
+    }
+    assert_eq!(engine.cli(&["logs", "--tail", "-1", "one"]).success().stdout, "1\n3\n");
     assert_eq!(engine.cli(&["logs", "--since", "1h", "one"]).success().stdout, "1\n3\n");
     assert_eq!(engine.cli(&["logs", "--until", "1h", "one"]).success().stdout, "");
     let stamped = engine.cli(&["logs", "-t", "--tail", "1", "one"]).success().stdout;
@@ -251,6 +259,8 @@ fn cli_an_exec_is_as_asked_for() {
     assert_eq!(cat.success().stdout, "through");
     exec(&["one", "no-such-command"]).exited(127).complains("executable file not found");
     exec(&["one", "/etc/passwd"]).exited(126).complains("permission denied");
+    exec(&["-w", "/nodir", "one", "ls"]).exited(126).complains("/nodir");
+    exec(&["-d", "one", "no-such-command"]).exited(1).complains("executable file not found");
     assert_eq!(exec(&["-d", "one", "touch", "/mark"]).success().stdout, "");
     wait_until("the detached command", || exec(&["one", "ls", "/mark"]).code == 0);
     let mut terminal = Terminal::start(engine.cli_command(&["exec", "-it", "one", "sh"]));

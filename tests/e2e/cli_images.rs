@@ -1,6 +1,7 @@
 //! Images of `berth`: `pull`, `images`, `tag`, `rmi`, `inspect`, and runs that pull.
 
 use berth_tests::{Engine, Image, Layer, Registry, wait_until};
+use berth_types::Digest;
 use serde_json::Value;
 
 fn list(engine: &Engine) -> Vec<Value> {
@@ -41,6 +42,25 @@ fn cli_an_image_is_pulled_listed_and_removed() {
 }
 
 #[test]
+fn cli_a_pull_says_what_it_did() {
+    let Some(engine) = Engine::berth() else { return };
+    let registry = Registry::start();
+    registry.push(&Image::busybox("box:1"));
+    registry.push(&Image::busybox("box:2").config("User", "user".into()));
+    let pull = |name: &str| engine.cli(&["pull", name]).success().stdout;
+    let (one, two) = (registry.reference("box:1"), registry.reference("box:2"));
+    assert!(pull(&one).contains("Status: Downloaded newer image"));
+    // All its layers are here, and yet it is new.
+    let told = pull(&two);
+    assert!(told.contains("Already exists") && told.contains("Status: Downloaded"), "{told}");
+    assert!(pull(&two).contains("Status: Image is up to date"));
+    let digest = told.lines().find_map(|line| line.strip_prefix("Digest: ")).unwrap();
+    let told = pull(&registry.reference(&format!("box@{digest}")));
+    assert!(told.starts_with(&format!("{digest}: Pulling from box\n")), "{told}");
+    assert!(!told.contains("latest"), "{told}");
+}
+
+#[test]
 fn cli_a_run_pulls_what_is_missing() {
     let Some(engine) = Engine::berth() else { return };
     let registry = Registry::start();
@@ -52,14 +72,22 @@ fn cli_a_run_pulls_what_is_missing() {
         .complains("No such image");
     let run = engine.cli(&["run", "--rm", &name, "echo", "x"]).success();
     assert_eq!(run.stdout, "x\n");
+    let told = format!("Unable to find image '{name}:latest' locally\nlatest: Pulling from box\n");
+    assert!(run.stderr.starts_with(&told), "{}", run.stderr);
     assert!(run.stderr.contains("Pull complete"), "{}", run.stderr);
     let fetches = registry.blob_fetches();
     assert_eq!(engine.cli(&["run", "--rm", &name, "echo", "x"]).success().stderr, "");
     engine.cli(&["run", "--rm", "--pull", "always", &name, "true"]).success();
     assert_eq!(registry.blob_fetches(), fetches);
     engine.cli(&["rmi", &name]).success();
-    engine.cli(&["create", "--name", "one", &name, "true"]).success();
+    let created = engine.cli(&["create", "--name", "one", &name, "true"]).success();
+    assert!(created.stderr.starts_with(&told), "{}", created.stderr);
+    assert_eq!(created.line().len(), 64);
     engine.cli(&["rm", "one"]).success();
+    engine.cli(&["rmi", &name]).success();
+    let run = engine.cli(&["run", "-d", "--rm", &name, "true"]).success();
+    assert!(run.stderr.starts_with(&told), "{}", run.stderr);
+    wait_until("its end", || engine.cli(&["ps", "-a", "-q"]).success().line() == "");
 }
 
 #[test]
@@ -68,13 +96,18 @@ fn cli_images_that_cannot_be_had_are_told_from_each_other() {
     let mut registry = Registry::start();
     registry.push(&Image::busybox("foreign").for_architecture("s390x"));
     let unknown = registry.reference("unknown");
-    engine.cli(&["pull", &unknown]).exited(1).complains("unknown");
-    engine.cli(&["run", "--rm", &unknown]).exited(125).complains("unknown");
+    let words = format!("manifest for {unknown}:latest not found: registry {}", registry.host());
+    engine.cli(&["pull", &unknown]).exited(1).complains(&words);
+    engine.cli(&["run", "--rm", &unknown]).exited(125).complains(&words);
     let foreign = registry.reference("foreign");
     engine.cli(&["run", "--rm", &foreign]).exited(125).complains("linux/s390x");
     engine.cli(&["pull", "--platform", "linux/s390x", &foreign]).success();
     engine.cli(&["run", "--rm", &foreign]).exited(125).complains("linux/s390x");
-    assert_eq!(list(&engine).len(), 1);
+    let image = Image::busybox("foreign").for_architecture("s390x");
+    let id = Digest::of(&image.config_document()).to_string();
+    let listed = engine.cli(&["images", "-q", "--no-trunc"]).success();
+    assert_eq!(listed.line(), id);
+    assert_eq!(engine.cli(&["inspect", "-f", "{{.Id}}", &foreign]).success().line(), id);
     registry.stop();
     engine.cli(&["pull", &unknown]).exited(1).complains("refused");
     engine.cli(&["run", "--rm", &unknown]).exited(125).complains("refused");

@@ -62,7 +62,7 @@ fn asks_for_the_password(tls: bool, access: Access) {
     registry.push(&Image::busybox("team/box:1"));
     let name = registry.reference("team/box:1");
     configured(&mut engine, &registry, "");
-    refused(&engine, &name).complains("log in");
+    refused(&engine, &name).complains("password_file under [registries.\"HOST\"]");
     let wrong = login(&engine, "wrong");
     configured(&mut engine, &registry, &wrong);
     refused(&engine, &name).complains("401 Unauthorized");

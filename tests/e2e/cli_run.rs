@@ -225,6 +225,8 @@ fn cli_volumes_are_bound() {
     assert!(new.join("z").is_file());
     let twice = engine.cli(&["run", "--rm", "-v", &writable, "-v", &writable, BUSYBOX, "true"]);
     twice.exited(125).complains("Duplicate mount point: /mnt/a");
+    let anonymous = engine.cli(&["run", "--rm", "-v", "/v", BUSYBOX, "true"]).exited(125);
+    anonymous.complains("anonymous volumes are not there yet: give HOST:CONTAINER");
 }
 
 #[test]
@@ -302,6 +304,35 @@ fn cli_signals_of_the_client_reach_the_process() {
     wait_until("the trap", || fs::read_to_string(&log).unwrap() == "ready\n");
     kill(Pid::from_raw(client.id() as i32), Signal::SIGTERM).unwrap();
     assert_eq!(client.wait().unwrap().code(), Some(9));
+}
+
+#[test]
+fn cli_who_asks_thrice_in_vain_leaves() {
+    let Some(engine) = engine() else { return };
+    let script = "trap '' INT; echo ready; while :; do sleep 0.1; done";
+    let log = engine.path("client");
+    let output = fs::File::create(&log).unwrap();
+    let mut client = engine
+        .cli_command(&["run", "--rm", "--name", "one", BUSYBOX, "sh", "-c", script])
+        .stdout(output.try_clone().unwrap())
+        .stderr(output)
+        .spawn()
+        .unwrap();
+    wait_until("the trap", || fs::read_to_string(&log).unwrap() == "ready\n");
+    let mut status = None;
+    wait_until("the client to leave", || {
+        // Signals that come close together may be taken for one.
+        let _ = kill(Pid::from_raw(client.id() as i32), Signal::SIGINT);
+        std::thread::sleep(std::time::Duration::from_millis(50));
+        status = client.try_wait().unwrap();
+        status.is_some()
+    });
+    assert_eq!(status.and_then(|status| status.code()), Some(130));
+    let told = fs::read_to_string(&log).unwrap();
+    assert!(told.contains("does not answer"), "{told}");
+    engine.cli(&["exec", "one", "true"]).success();
+    engine.cli(&["kill", "one"]).success();
+    wait_until("its removal", || containers(&engine).is_empty());
 }
 
 #[test]

@@ -11,6 +11,7 @@ mod cli_layers;
 mod cli_pulls;
 mod cli_registries;
 mod cli_run;
+mod cli_scripts;
 mod ctr_events;
 mod ctr_images;
 mod ctr_run;

@@ -39,7 +39,7 @@ pub(crate) async fn tell_of<T, F: Future<Output = T>>(
         };
         let layers = board.take();
         if !layers.is_empty() {
-            listener(PullProgress { layers, image: None }).await;
+            listener(PullProgress { layers, ..PullProgress::default() }).await;
         }
         if let Some(done) = done {
             return done;

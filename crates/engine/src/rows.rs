@@ -116,10 +116,39 @@ pub(crate) fn insert(
     }
     let record = containers::insert(transaction, namespace, record)?;
     row.created_at = record.created_at;
+    // One that is to run at once was made first.
+    row.started_at = row.started_at.and(record.created_at);
     let mut table = transaction.open_table(NAMES).db()?;
     table.insert((namespace, row.name.as_str()), record.id.as_str()).db()?;
     put(transaction, namespace, &record.id, &row)?;
     Ok((record, row))
+}
+
+/// Gives a container the first of `names` that is free; returns its row as it then is, if there is
+/// one.
+///
+/// # Errors
+/// `AlreadyExists`, in Docker's words, when all names are taken; those of the database.
+pub(crate) fn rename(
+    transaction: &WriteTransaction,
+    namespace: &str,
+    id: &str,
+    names: Vec<String>,
+) -> Result<Option<Row>> {
+    let name = free_name(transaction, namespace, names)?;
+    let mut before = String::new();
+    let renamed = change(transaction, namespace, id, |row| {
+        before = std::mem::replace(&mut row.name, name.clone());
+        if let Some(options) = &mut row.options {
+            options.name.clone_from(&name);
+        }
+    })?;
+    if renamed.is_some() {
+        let mut table = transaction.open_table(NAMES).db()?;
+        table.remove((namespace, before.as_str())).db()?;
+        table.insert((namespace, name.as_str()), id).db()?;
+    }
+    Ok(renamed)
 }
 
 fn free_name(
@@ -303,6 +332,27 @@ mod tests {
         let words = "Conflict. The container name \"/y\" is already in use by container \"b\".";
         assert!(error.message().starts_with(words), "{error}");
         assert_eq!(fixture.scope.containers().get("c").unwrap_err().kind(), Kind::NotFound);
+    }
+
+    #[tokio::test]
+    async fn a_renamed_container_gives_up_its_name() {
+        let fixture = fixture().await;
+        fixture.insert("a", &["x"]).await.unwrap();
+        fixture.insert("b", &["y"]).await.unwrap();
+        let rename = |id: &'static str, name: &str| {
+            let names = vec![name.to_owned()];
+            fixture.store.write(Durability::Buffered, move |transaction| {
+                rename(transaction, "default", id, names)
+            })
+        };
+        let taken = rename("a", "y").await.unwrap_err();
+        assert_eq!(taken.kind(), Kind::AlreadyExists);
+        assert_eq!(rename("a", "z").await.unwrap().unwrap().name, "z");
+        assert_eq!((fixture.named("x"), fixture.named("z").as_deref()), (None, Some("a")));
+        assert_eq!(rename("nobody", "w").await.unwrap(), None);
+        assert_eq!(fixture.named("w"), None);
+        fixture.scope.containers().delete("a").await.unwrap();
+        assert_eq!(fixture.named("z"), None);
     }
 
     #[tokio::test]

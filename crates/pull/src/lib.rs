@@ -46,7 +46,7 @@ use berth_types::{Error, Result};
 pub use progress::{LayerProgress, Phase, Progress};
 pub use puller::{ImportRequest, PullRequest, Puller, Reclaim};
 pub use push::PushRequest;
-pub use resolved::{Layer, Resolved, read};
+pub use resolved::{Layer, Resolved, read, read_present};
 
 /// Runs what blocks on the disk off the async threads.
 async fn blocking<T: Send + 'static>(

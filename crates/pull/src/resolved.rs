@@ -3,8 +3,8 @@
 use std::io::Read;
 
 use berth_metadata::Scope;
-use berth_types::image::{Descriptor, ImageConfig, MAX_SIZE, Manifest, media_type};
-use berth_types::{Digest, Error, Platform, Result, ResultExt};
+use berth_types::image::{Descriptor, Document, ImageConfig, MAX_SIZE, Manifest, media_type};
+use berth_types::{Digest, Error, Kind, Platform, Result, ResultExt};
 
 use crate::choice::{Documents, choose};
 
@@ -78,6 +78,49 @@ impl Resolved {
 /// are malformed.
 pub async fn read(scope: &Scope, target: &Descriptor, platform: &Platform) -> Result<Resolved> {
     Ok(choose(&Stored(scope), target, platform).await?.image)
+}
+
+/// Reads what is there of the image at `target`: for `platform`, or else for the first other one
+/// that an index names and whose documents are there.
+///
+/// # Errors
+/// As for [`read`].
+pub async fn read_present(
+    scope: &Scope,
+    target: &Descriptor,
+    platform: &Platform,
+) -> Result<Resolved> {
+    let missing = match read(scope, target, platform).await {
+        Err(error) if error.kind() == Kind::NotFound => error,
+        found => return found,
+    };
+    let bytes = read_small(scope, &target.digest)?;
+    let manifests = match Document::parse(&target.media_type, &bytes)? {
+        Document::Index(index) => index.manifests,
+        Document::Manifest(_) => vec![target.clone()],
+    };
+    for manifest in manifests {
+        if let Ok(own) = own_platform(scope, &manifest)
+            && let Ok(found) = read(scope, &manifest, &own).await
+        {
+            return Ok(found);
+        }
+    }
+    Err(missing)
+}
+
+/// The platform of an image whose documents are there.
+fn own_platform(scope: &Scope, described: &Descriptor) -> Result<Platform> {
+    if let Some(platform) = &described.platform {
+        return Ok(platform.clone());
+    }
+    match Document::parse(&described.media_type, &read_small(scope, &described.digest)?)? {
+        Document::Manifest(manifest) => {
+            let config = read_small(scope, &manifest.config.digest)?;
+            Ok(ImageConfig::parse(&config)?.platform())
+        }
+        Document::Index(_) => Err(Error::not_found("an index is for no platform")),
+    }
 }
 
 /// Documents in the content store.

@@ -94,8 +94,9 @@ impl From<Error> for Failure {
 }
 
 /// What to do about a 401.
-pub(crate) const LOG_IN: &str =
-    "; log in to the registry, or check the name: some registries answer so for what is not there";
+pub(crate) const LOG_IN: &str = "; to log in, give username and password_file under \
+     [registries.\"HOST\"] in the daemon's config.toml and start the daemon again; or check the \
+     name: some registries answer so for what is not there";
 
 /// The message in the specification's error body (`spec.md#error-codes`).
 fn said(body: &[u8]) -> Option<String> {

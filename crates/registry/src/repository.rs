@@ -123,6 +123,14 @@ impl Repository {
             Ok(response) => described(&response),
             // Some registries know no HEAD here.
             Err(error) if error.kind() == Kind::Unknown => None,
+            Err(error) if error.kind() == Kind::NotFound => {
+                return Err(Error::not_found(format!(
+                    "manifest for {} not found: registry {} has no such repository or {}",
+                    reference.familiar(),
+                    self.domain(),
+                    if reference.digest().is_some() { "digest" } else { "tag" }
+                )));
+            }
             Err(error) => return Err(error),
         };
         let descriptor = match described {

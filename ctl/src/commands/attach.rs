@@ -4,11 +4,11 @@ use berth_proto::berth::v1::stream_request::Message;
 use berth_proto::berth::v1::{AttachOptions, InspectRequest, State};
 use clap::Args;
 
-use super::{missing, report_detached};
+use super::{finish, missing};
 use crate::client::Daemon;
 use crate::detach::DetachKeys;
 use crate::failure::{Failure, Outcome};
-use crate::session::{End, Session};
+use crate::session::Session;
 use crate::terminal;
 
 /// Attach to a running container
@@ -52,10 +52,6 @@ impl Attach {
             start: false,
             window_size: if session.tty { terminal::window_size() } else { None },
         });
-        match session.drive(first, |requests| client.attach(requests)).await? {
-            End::Exited(code) => Ok(code),
-            End::Detached => report_detached(),
-            End::Started => Ok(0),
-        }
+        session.drive(first, |requests| client.attach(requests)).await.map(finish)
     }
 }

@@ -3,6 +3,7 @@
 use berth_proto::berth::v1::CreateRequest;
 use clap::Args;
 
+use super::missing::with_image;
 use crate::client::Daemon;
 use crate::failure::Outcome;
 use crate::options::MakeOptions;
@@ -22,9 +23,11 @@ pub(crate) struct Create {
 impl Create {
     pub(crate) async fn run(self, daemon: &Daemon) -> Outcome {
         let outcome = async {
-            let request = CreateRequest { options: Some(self.make.into_message()?), start: false };
-            let created = daemon.containers().await?.create(request).await?.into_inner();
-            say(&created.id);
+            let created = with_image(daemon, self.make.into_message()?, async |options| {
+                let request = CreateRequest { options: Some(options), start: false };
+                Ok(daemon.containers().await?.create(request).await?.into_inner())
+            });
+            say(&created.await?.id);
             Ok(0)
         };
         outcome.await.map_err(|failure: crate::failure::Failure| failure.of_start("create"))

@@ -4,13 +4,13 @@ use berth_proto::berth::v1::ExecOptions;
 use berth_proto::berth::v1::stream_request::Message;
 use clap::Args;
 
-use super::report_detached;
+use super::finish;
 use crate::client::Daemon;
 use crate::detach::DetachKeys;
+use crate::environment::Environment;
 use crate::failure::{Failure, Outcome};
-use crate::options::{environment, parse_named};
 use crate::parse::{Words, too_few};
-use crate::session::{End, Session};
+use crate::session::Session;
 use crate::terminal;
 
 /// Execute a command in a running container
@@ -23,9 +23,8 @@ pub(crate) struct Exec {
     /// Key sequence that leaves the command running
     #[arg(long, value_name = "KEYS")]
     detach_keys: Option<DetachKeys>,
-    /// Set environment variables; a name alone takes the value that it has here
-    #[arg(short, long, value_name = "KEY[=VALUE]", value_parser = parse_named)]
-    env: Vec<String>,
+    #[command(flatten)]
+    environment: Environment,
     /// Keep standard input open
     #[arg(short, long)]
     interactive: bool,
@@ -53,16 +52,13 @@ impl Exec {
             detach_keys: self.detach_keys.clone().unwrap_or_default(),
         };
         session.check_terminal()?;
+        let detach = self.detach;
         let first = Message::Exec(self.into_options()?);
         let mut client = daemon.containers().await?;
         let outcome = session.drive(first, |requests| client.exec(requests)).await;
-        match outcome {
-            Ok(End::Exited(code)) => Ok(code),
-            Ok(End::Detached) => report_detached(),
-            Ok(End::Started) => Ok(0),
-            Err(failure) => Err(failure.of_exec()),
-        }
+        outcome.map(finish).map_err(|failure| if detach { failure } else { failure.of_exec() })
     }
+
     /// The options as the daemon takes them.
     pub(crate) fn into_options(self) -> Outcome<ExecOptions> {
         let (container, command) = self.words.split();
@@ -72,7 +68,7 @@ impl Exec {
         Ok(ExecOptions {
             container,
             command,
-            env: environment(self.env),
+            env: self.environment.variables()?,
             working_directory: self.workdir.unwrap_or_default(),
             user: self.user.unwrap_or_default(),
             tty: self.tty,

@@ -9,7 +9,20 @@ use crate::failure::Outcome;
 use crate::human;
 use crate::output::say;
 use crate::progress::short;
-use crate::table::{self, Format};
+use crate::table::{Fields, Format};
+
+const USUAL: &[&str] = &["Repository", "Tag", "ID", "CreatedSince", "Size"];
+const WITH_DIGESTS: &[&str] = &["Repository", "Tag", "Digest", "ID", "CreatedSince", "Size"];
+const TITLES: &[(&str, &str)] = &[
+    ("Repository", "REPOSITORY"),
+    ("Tag", "TAG"),
+    ("Digest", "DIGEST"),
+    ("ID", "IMAGE ID"),
+    ("CreatedAt", "CREATED AT"),
+    ("CreatedSince", "CREATED"),
+    ("Size", "SIZE"),
+    ("Platform", "PLATFORM"),
+];
 
 /// List images
 #[derive(Args, Debug)]
@@ -23,8 +36,8 @@ pub(crate) struct Images {
     /// Show digests
     #[arg(long)]
     digests: bool,
-    /// How to print the list
-    #[arg(long, value_enum, default_value_t)]
+    /// How to print the list: table, json, or a template of Go's, such as {{.Repository}}
+    #[arg(long, value_name = "FORMAT", default_value = "table")]
     format: Format,
     /// Only this repository, or repository and tag
     repository: Option<String>,
@@ -52,33 +65,11 @@ impl Images {
             for (_, image) in &images {
                 say(self.id(image));
             }
-        } else if self.format == Format::Json {
-            table::print_json(images.iter().map(|(name, image)| self.object(name, image)));
-        } else {
-            self.print(&images);
+            return Ok(0);
         }
-        Ok(0)
-    }
-
-    fn print(&self, images: &[(Name, Image)]) {
-        let mut heading = vec!["REPOSITORY", "TAG", "IMAGE ID", "CREATED", "SIZE"];
-        if self.digests {
-            heading.insert(2, "DIGEST");
-        }
-        let row = |(name, image): &(Name, Image)| {
-            let mut row = vec![
-                name.repository.clone(),
-                name.tag.clone(),
-                self.id(image).to_owned(),
-                created(image),
-                human::size(image.size),
-            ];
-            if self.digests {
-                row.insert(2, image.digest.clone());
-            }
-            row
-        };
-        table::print(&heading, &images.iter().map(row).collect::<Vec<_>>());
+        let objects: Vec<_> = images.iter().map(|(name, image)| self.object(name, image)).collect();
+        let usual = if self.digests { WITH_DIGESTS } else { USUAL };
+        Fields { usual, titles: TITLES }.print(&self.format, &objects).map(|()| 0)
     }
 
     /// Docker's field names.
@@ -89,7 +80,7 @@ impl Images {
             "ID": self.id(image),
             "Digest": image.digest,
             "CreatedAt": human::rfc3339(image.created_at),
-            "CreatedSince": created(image),
+            "CreatedSince": human::ago(image.created_at),
             "Size": human::size(image.size),
             "Platform": image.platform,
         })
@@ -97,13 +88,6 @@ impl Images {
 
     fn id<'a>(&self, image: &'a Image) -> &'a str {
         if self.no_trunc { &image.id } else { short(&image.id) }
-    }
-}
-
-fn created(image: &Image) -> String {
-    match image.created_at {
-        Some(_) => format!("{} ago", human::since(image.created_at)),
-        None => "N/A".to_owned(),
     }
 }
 

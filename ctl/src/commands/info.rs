@@ -13,8 +13,8 @@ use crate::table::{self, Format};
 /// Display information on the daemon
 #[derive(Args, Debug)]
 pub(crate) struct Info {
-    /// How to print it
-    #[arg(long, value_enum, default_value_t)]
+    /// How to print it: table, json, or a template of Go's
+    #[arg(short, long, value_name = "FORMAT", default_value = "table")]
     format: Format,
 }
 
@@ -22,8 +22,11 @@ impl Info {
     pub(crate) async fn run(self, daemon: &Daemon) -> Outcome {
         let info = daemon.system().await?.info(InfoRequest {}).await?.into_inner();
         match self.format {
-            Format::Json => table::print_json([object(&info)]),
             Format::Table => print(daemon, &info),
+            Format::Json => table::print_json([object(&info)]),
+            Format::Template(text) | Format::Columns(text) => {
+                table::print_each(&text, &[object(&info)])?;
+            }
         }
         Ok(0)
     }

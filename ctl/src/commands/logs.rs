@@ -19,7 +19,7 @@ pub(crate) struct Logs {
     /// Number of lines to show from the end, or "all"
     #[arg(short = 'n', long, default_value = "all", value_parser = parse_tail)]
     tail: Tail,
-    /// Show lines from this time on: RFC 3339, seconds, or a span such as 10m
+    /// Show lines from this time on: a date, RFC 3339, seconds, or a span such as 10m
     #[arg(long, value_parser = human::parse_time)]
     since: Option<Timestamp>,
     /// Show lines before this time

@@ -6,6 +6,7 @@ use clap::Args;
 use super::for_each;
 use crate::client::Daemon;
 use crate::failure::{Failure, Outcome};
+use crate::output::complain;
 
 /// Remove one or more containers
 #[derive(Args, Debug)]
@@ -13,6 +14,9 @@ pub(crate) struct Rm {
     /// Kill a running container first; a container that is not there is no failure
     #[arg(short, long)]
     force: bool,
+    /// Remove anonymous volumes too; there are none yet
+    #[arg(short, long)]
+    volumes: bool,
     /// Containers, by name or id
     #[arg(required = true)]
     containers: Vec<String>,
@@ -27,9 +31,12 @@ impl Rm {
             async move {
                 let request = RemoveRequest { container: container.clone(), force };
                 match client.remove(request).await.map_err(Failure::from) {
-                    Err(failure) if force && failure.is_not_found() => Ok(container),
+                    Err(failure) if force && failure.is_not_found() => {
+                        complain(&failure);
+                        Ok(None)
+                    }
                     Err(failure) => Err(failure),
-                    Ok(_) => Ok(container),
+                    Ok(_) => Ok(Some(container)),
                 }
             }
         })

@@ -4,13 +4,14 @@ use berth_proto::berth::v1::stream_request::Message;
 use berth_proto::berth::v1::{ContainerOptions, CreateRequest};
 use clap::Args;
 
-use super::report_detached;
+use super::finish;
+use super::missing::with_image;
 use crate::client::Daemon;
 use crate::detach::DetachKeys;
 use crate::failure::Outcome;
 use crate::options::MakeOptions;
 use crate::output::say;
-use crate::session::{End, Session};
+use crate::session::Session;
 
 /// Create and run a new container from an image
 #[derive(Args, Debug)]
@@ -57,18 +58,19 @@ impl Run {
 }
 
 async fn in_background(daemon: &Daemon, options: ContainerOptions) -> Outcome {
-    let request = CreateRequest { options: Some(options), start: true };
-    let created = daemon.containers().await?.create(request).await?.into_inner();
-    say(&created.id);
+    let created = with_image(daemon, options, async |options| {
+        let request = CreateRequest { options: Some(options), start: true };
+        Ok(daemon.containers().await?.create(request).await?.into_inner())
+    });
+    say(&created.await?.id);
     Ok(0)
 }
 
 async fn in_foreground(daemon: &Daemon, options: ContainerOptions, session: &Session) -> Outcome {
-    let mut containers = daemon.containers().await?;
-    let first = Message::Run(options);
-    match session.drive(first, |requests| containers.run(requests)).await? {
-        End::Exited(code) => Ok(code),
-        End::Detached => report_detached(),
-        End::Started => Ok(0),
-    }
+    let ended = with_image(daemon, options, async |options| {
+        let mut containers = daemon.containers().await?;
+        let first = Message::Run(options);
+        session.drive(first, |requests| containers.run(requests)).await
+    });
+    ended.await.map(finish)
 }

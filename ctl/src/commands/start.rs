@@ -4,11 +4,11 @@ use berth_proto::berth::v1::stream_request::Message;
 use berth_proto::berth::v1::{AttachOptions, InspectRequest, StartRequest};
 use clap::Args;
 
-use super::{for_each, missing, report_detached};
+use super::{finish, for_each, missing};
 use crate::client::Daemon;
 use crate::detach::DetachKeys;
 use crate::failure::{Failure, Outcome};
-use crate::session::{End, Session};
+use crate::session::Session;
 use crate::terminal;
 
 /// Start one or more stopped containers
@@ -66,11 +66,7 @@ impl Start {
             start: true,
             window_size: if session.tty { terminal::window_size() } else { None },
         });
-        match session.drive(first, |requests| client.attach(requests)).await {
-            Ok(End::Exited(code)) => Ok(code),
-            Ok(End::Detached) => report_detached(),
-            Ok(End::Started) => Ok(0),
-            Err(failure) => Err(failure.of_start("start")),
-        }
+        let outcome = session.drive(first, |requests| client.attach(requests)).await;
+        outcome.map(finish).map_err(|failure| failure.of_start("start"))
     }
 }

@@ -11,8 +11,8 @@ use crate::table::{self, Format};
 /// Show the versions of client and daemon
 #[derive(Args, Debug)]
 pub(crate) struct Version {
-    /// How to print them
-    #[arg(long, value_enum, default_value_t)]
+    /// How to print them: table, json, or a template of Go's
+    #[arg(short, long, value_name = "FORMAT", default_value = "table")]
     format: Format,
 }
 
@@ -26,18 +26,19 @@ impl Version {
         let info = daemon.system().await?.info(berth_proto::berth::v1::InfoRequest {}).await?;
         let info = info.into_inner();
         let containerd = daemon.version().await?.version(()).await?.into_inner().version;
-        if self.format == Format::Json {
-            table::print_json([json!({
-                "Client": { "Version": client, "Os": "linux", "Arch": architecture() },
-                "Server": { "Version": info.version, "Os": "linux", "Arch": info.architecture,
-                            "KernelVersion": info.kernel, "ContainerdApi": containerd },
-            })]);
-        } else {
-            say(format_args!(
+        let object = json!({
+            "Client": { "Version": client, "Os": "linux", "Arch": architecture() },
+            "Server": { "Version": info.version, "Os": "linux", "Arch": info.architecture,
+                        "KernelVersion": info.kernel, "ContainerdApi": containerd },
+        });
+        match self.format {
+            Format::Json => table::print_json([object]),
+            Format::Template(text) | Format::Columns(text) => table::print_each(&text, &[object])?,
+            Format::Table => say(format_args!(
                 "Server:\n Version:   {}\n OS/Arch:   linux/{}\n Kernel:    {}\n API:       \
                  containerd {containerd}",
                 info.version, info.architecture, info.kernel
-            ));
+            )),
         }
         Ok(0)
     }

@@ -10,11 +10,15 @@ mod launch;
 mod list;
 mod logs;
 mod options;
+mod pause;
 mod remove;
+mod rename;
+mod restart;
 mod session;
 mod start;
 mod state;
 mod stop;
+mod top;
 mod wait;
 
 use berth_metadata::Scope;

@@ -18,6 +18,19 @@ use crate::rows::{self, Row};
 /// How long a start waits for the end of the last run to be noted.
 const SETTLE: Duration = Duration::from_secs(10);
 
+/// What the engine keeps of a container, without which it can't start or rename it.
+///
+/// # Errors
+/// `FailedPrecondition` for another client's container.
+pub(super) fn own_row(found: &Found) -> Result<&Row> {
+    found.row.as_ref().ok_or_else(|| {
+        Error::failed_precondition(format!(
+            "container {} was made by another client of the API: do that with the same client",
+            found.id
+        ))
+    })
+}
+
 impl Containers {
     /// Starts a container; a running one goes on.
     ///
@@ -77,12 +90,7 @@ impl Containers {
         found: &Found,
         attach: bool,
     ) -> Result<Attached> {
-        let Some(before) = found.row.clone() else {
-            return Err(Error::failed_precondition(format!(
-                "container {} was made by another client of the API: start it with that",
-                found.id
-            )));
-        };
+        let before = own_row(found)?.clone();
         let record = self.record(&found.id)?;
         let mounts = self.scope.snapshots(SNAPSHOTTER)?.mounts(&record.snapshot_key).await?;
         let files = Files::of(&self.engine.parts().root, self.namespace(), &found.id);

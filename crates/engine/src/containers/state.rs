@@ -144,6 +144,7 @@ impl Containers {
             finished_at: row.finished_at.or(container.finished_at),
             oom_killed: row.oom_killed,
             labels: row.labels,
+            image_id: row.image_id,
             ..container
         })
     }

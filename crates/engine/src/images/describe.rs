@@ -3,23 +3,31 @@
 use berth_proto::berth::v1::Image;
 use berth_proto::containerd::services::images::v1::Image as Record;
 use berth_pull::Resolved;
-use berth_types::{Kind, Result};
+use berth_types::{Kind, Platform, Result};
 use prost_types::Timestamp;
 
 use super::{Images, target};
 use crate::SNAPSHOTTER;
 
 impl Images {
-    /// What there is to say of an image. Of one without content here, or for other platforms,
-    /// that is its name and digest.
+    /// What there is to say of an image: of what it is on this machine, or else of what is here
+    /// of it for another platform. Of one without content that is its name and digest.
     ///
     /// # Errors
     /// `DataLoss` for a damaged record; those of the database.
     pub(super) async fn describe(&self, record: &Record) -> Result<Image> {
+        self.describe_for(record, &Platform::host()).await
+    }
+
+    /// The same, of what it is on `platform`.
+    ///
+    /// # Errors
+    /// As for [`describe`](Self::describe).
+    pub(super) async fn describe_for(&self, record: &Record, platform: &Platform) -> Result<Image> {
         let digest = target(record)?.digest.to_string();
         let image =
             Image { id: digest.clone(), name: record.name.clone(), digest, ..Image::default() };
-        match self.resolve(record).await {
+        match self.present(record, platform).await {
             Ok(resolved) => Ok(Image {
                 id: resolved.config.digest.to_string(),
                 created_at: resolved.image.created.as_deref().and_then(parse_time),

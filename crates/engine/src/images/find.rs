@@ -124,7 +124,7 @@ impl Images {
     /// Docker's id of an image: the digest of its config; of one without content here, the digest
     /// of what it points at.
     pub(super) async fn id(&self, record: &Record) -> Result<String> {
-        match self.resolve(record).await {
+        match self.present(record, &Platform::host()).await {
             Ok(resolved) => Ok(resolved.config.digest.to_string()),
             Err(_) => Ok(target(record)?.digest.to_string()),
         }

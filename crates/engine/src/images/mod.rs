@@ -33,6 +33,14 @@ impl Images {
     async fn resolve(&self, record: &Record) -> Result<Resolved> {
         berth_pull::read(&self.scope, &target(record)?, &Platform::host()).await
     }
+
+    /// What is here of a record: for `platform`, or else for any other.
+    ///
+    /// # Errors
+    /// `NotFound` when there is nothing.
+    async fn present(&self, record: &Record, platform: &Platform) -> Result<Resolved> {
+        berth_pull::read_present(&self.scope, &target(record)?, platform).await
+    }
 }
 
 /// What a record points at.

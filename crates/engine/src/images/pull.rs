@@ -33,9 +33,13 @@ impl Images {
             // A client that is gone hears nothing; the image comes all the same.
             Box::pin(async move { drop(client.send(progress).await) })
         });
-        let record = self.fetch(&request.reference, platform, credentials, &listener).await?;
-        let image = self.describe(&record).await?;
-        let last = PullProgress { layers: Vec::new(), image: Some(image) };
+        let name = request.reference.parse::<Reference>()?.canonical().to_string();
+        let before = self.named(&name)?.and_then(|record| record.target);
+        let fetched =
+            self.fetch(&request.reference, platform.clone(), credentials, &listener).await?;
+        let changed = before != fetched.target;
+        let image = self.describe_for(&fetched, &platform).await?;
+        let last = PullProgress { layers: Vec::new(), image: Some(image), changed };
         drop(client.send(last).await);
         Ok(())
     }

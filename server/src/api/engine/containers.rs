@@ -8,9 +8,11 @@ use berth_engine::Attached;
 use berth_proto::berth::v1::stream_request::Message;
 use berth_proto::berth::v1::{
     CreateRequest, CreateResponse, InspectRequest, InspectResponse, KillRequest, KillResponse,
-    ListRequest, ListResponse, LogEntry, LogsRequest, RemoveRequest, RemoveResponse, StartRequest,
-    StartResponse, StopRequest, StopResponse, StreamRequest, StreamResponse, WaitRequest,
-    WaitResponse, containers_server, stream_response,
+    ListRequest, ListResponse, LogEntry, LogsRequest, PauseRequest, PauseResponse, RemoveRequest,
+    RemoveResponse, RenameRequest, RenameResponse, RestartRequest, RestartResponse, StartRequest,
+    StartResponse, StopRequest, StopResponse, StreamRequest, StreamResponse, TopRequest,
+    TopResponse, UnpauseRequest, UnpauseResponse, WaitRequest, WaitResponse, containers_server,
+    stream_response,
 };
 use berth_types::{Error, Result};
 
@@ -140,6 +142,43 @@ impl containers_server::Containers for Containers {
     async fn kill(&self, request: Request<KillRequest>) -> Result<Response<KillResponse>, Status> {
         let (metadata, _, request) = request.into_parts();
         self.change(&metadata, |all| async move { all.kill(request).await }).await
+    }
+
+    async fn restart(
+        &self,
+        request: Request<RestartRequest>,
+    ) -> Result<Response<RestartResponse>, Status> {
+        let (metadata, _, request) = request.into_parts();
+        self.change(&metadata, |all| async move { all.restart(request).await }).await
+    }
+
+    async fn pause(
+        &self,
+        request: Request<PauseRequest>,
+    ) -> Result<Response<PauseResponse>, Status> {
+        let (metadata, _, request) = request.into_parts();
+        self.change(&metadata, |all| async move { all.pause(request).await }).await
+    }
+
+    async fn unpause(
+        &self,
+        request: Request<UnpauseRequest>,
+    ) -> Result<Response<UnpauseResponse>, Status> {
+        let (metadata, _, request) = request.into_parts();
+        self.change(&metadata, |all| async move { all.unpause(request).await }).await
+    }
+
+    async fn rename(
+        &self,
+        request: Request<RenameRequest>,
+    ) -> Result<Response<RenameResponse>, Status> {
+        let (metadata, _, request) = request.into_parts();
+        self.change(&metadata, |all| async move { all.rename(request).await }).await
+    }
+
+    async fn top(&self, request: Request<TopRequest>) -> Result<Response<TopResponse>, Status> {
+        let containers = self.of(request.metadata())?;
+        containers.top(request.into_inner()).await.map(Response::new).map_err(status)
     }
 
     async fn remove(
