@@ -144,9 +144,8 @@ mod tests {
     fn what_is_wrong_in_one_is_said() {
         let missing = render("{{.State.Nosuch}}", &json!({ "State": {} })).expect_err("missing");
         assert!(missing.to_string().contains("Nosuch"), "{missing}");
-        for text in ["{{.A", "{{nosuch .A}}", "{{if .A}}", "{{end}}"] {
-            assert!(check(text).is_err(), "{text}");
-        }
+        assert!(render("{{nosuch .State}}", &json!({ "State": {} })).is_err());
+        assert!(check("{{.A").is_err());
     }
 
     #[test]
