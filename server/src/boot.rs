@@ -14,7 +14,6 @@ use berth_engine::{Engine, Parts, companion};
 use berth_events::Exchange;
 use berth_metadata::Metadata;
 use berth_pull::{Puller, Reclaim};
-use berth_snapshotter::{Overlay, Remote, Snapshotter};
 use berth_store::Store;
 use berth_sys::cgroup::Cgroup;
 use berth_tasks::{Tasks, find_own_shim};
@@ -22,7 +21,7 @@ use berth_types::{Error, Result, ResultExt};
 
 use crate::api::{self, Backend, Differ, Streams};
 use crate::collect::Collector;
-use crate::config::{Config, Grpc, ProxyKind};
+use crate::config::{Config, Grpc};
 use crate::embedded;
 use crate::listen::listen_on;
 use crate::metrics;
@@ -31,6 +30,7 @@ use crate::registries;
 use crate::restart;
 use crate::root::DirectoryLock;
 use crate::shutdown::StopSignals;
+use crate::snapshotters;
 use crate::tcp::Tcp;
 
 /// The program that runs containers.
@@ -144,21 +144,8 @@ fn join_cgroup(path: &str) -> Result<()> {
 
 /// Opens content, snapshots and the records about them.
 async fn open_metadata(config: &Config, store: Store) -> Result<Metadata> {
-    let root = &config.root;
-    let content = ContentStore::open(root)?;
-    let overlay = Overlay::open(&root.join("snapshots/overlayfs"), store.clone())?;
-    let mut snapshotters: Vec<Arc<dyn Snapshotter>> = vec![Arc::new(overlay)];
-    for (name, proxy) in &config.proxy_plugins {
-        if snapshotters.iter().any(|known| known.name() == name) {
-            return Err(Error::invalid_argument(format!(
-                "snapshotter {name} is built in: give the proxy plugin another name"
-            )));
-        }
-        match proxy.kind {
-            ProxyKind::Snapshot => snapshotters.push(Arc::new(Remote::new(name, &proxy.address))),
-            ProxyKind::Diff => {}
-        }
-    }
+    let content = ContentStore::open(&config.root)?;
+    let snapshotters = snapshotters::open(config, &store)?;
     Metadata::open(store, content, snapshotters, Some(companion())).await
 }
 

@@ -23,8 +23,6 @@ pub(crate) const NAME: &str = "berth.local/hello:latest";
 const PROGRAM: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/hello"));
 /// Its commands besides the greeting.
 const COMMANDS: &[&str] = &["cat", "echo", "env", "false", "id", "sleep", "true"];
-/// The snapshotter that unpacks it.
-const SNAPSHOTTER: &str = "overlayfs";
 /// When everything in it was made: builds must not differ by the clock.
 const CREATED: &str = "1970-01-01T00:00:00Z";
 
@@ -40,7 +38,7 @@ pub(crate) async fn ensure(puller: &Puller, scope: &Scope) -> Result<()> {
     let request = ImportRequest {
         namespace: scope.namespace().to_owned(),
         platform: Platform::host(),
-        snapshotter: SNAPSHOTTER.to_owned(),
+        snapshotter: scope.snapshotter()?,
     };
     let archive = tokio::task::spawn_blocking(archive).await;
     let archive = archive.map_err(|e| Error::internal(format!("building {NAME} died: {e}")))??;

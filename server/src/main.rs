@@ -16,6 +16,7 @@ mod registries;
 mod restart;
 mod root;
 mod shutdown;
+mod snapshotters;
 mod tcp;
 
 use std::io::{self, IsTerminal};

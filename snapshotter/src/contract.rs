@@ -1,11 +1,12 @@
 //! The contract of every snapshotter.
 
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::time::SystemTime;
 
 use async_trait::async_trait;
-use berth_types::Result;
 use berth_types::labels::Labels;
+use berth_types::{Digest, Result};
 
 /// On a snapshot that is prepared: its changes need not survive a crash of the machine, which
 /// makes it cheaper to write and to unmount. The next boot finds it gone. The kernel takes it only
@@ -77,8 +78,20 @@ pub struct CommitOptions {
     pub parent: Option<String>,
     /// The usage, where the caller knows it; else it is measured.
     pub usage: Option<Usage>,
+    /// What the caller has put where [`Snapshotter::image`] says. The snapshot's files don't count
+    /// then.
+    pub image: Option<Image>,
     /// The caller has synced the snapshot's files. Otherwise the commit does.
     pub synced: bool,
+}
+
+/// An image that a caller has written, complete.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Image {
+    /// Files, directories and other inodes in it.
+    pub inodes: u64,
+    /// The digest of its bytes.
+    pub checksum: Digest,
 }
 
 /// A change of labels.
@@ -124,7 +137,8 @@ pub trait Snapshotter: Send + Sync {
     ///
     /// # Errors
     /// `AlreadyExists` when `name` is taken, `FailedPrecondition` when `key` is not active or
-    /// already has another parent than the one named.
+    /// already has another parent than the one named, `Unimplemented` for a parent that is named
+    /// where [`Snapshotter::rebases`] says no.
     async fn commit(&self, name: &str, key: &str, options: CommitOptions) -> Result<()>;
 
     /// Removes a snapshot and gives its space back, as far as that goes; the rest is left to
@@ -144,6 +158,19 @@ pub trait Snapshotter: Send + Sync {
     /// without mounting it.
     async fn changes(&self, key: &str) -> Result<PathBuf>;
 
-    /// The directories of a snapshot's layers for reading, its own first.
-    async fn layers(&self, key: &str) -> Result<Vec<PathBuf>>;
+    /// Whether a snapshot prepared without a parent can get one at commit. Otherwise layers are
+    /// made one on top of the other, each in its parents' merged tree.
+    fn rebases(&self) -> bool {
+        true
+    }
+
+    /// Where the layer of an active snapshot without a parent may be written as one erofs image
+    /// instead of files; `None` where layers are files. The image counts once a commit says that
+    /// it is there.
+    async fn image(&self, _key: &str) -> Result<Option<PathBuf>> {
+        Ok(None)
+    }
+
+    /// The roots of a snapshot's layers for reading, its own first.
+    async fn layers(&self, key: &str) -> Result<Vec<OwnedFd>>;
 }

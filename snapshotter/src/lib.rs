@@ -19,6 +19,9 @@
 //! where it is needed, so nothing has to be unmounted when they die. [`Erofs`] does mount its
 //! layers, which all that is built on them share.
 //!
+//! [`Overlay`] keeps a layer as a directory, [`Erofs`] as one file, [`Native`] copies whole trees;
+//! what they have in common is in `numbered.rs`. [`Remote`] asks another process.
+//!
 //! # Example
 //! Two layers of an image, then a container's root filesystem:
 //! ```text
@@ -39,7 +42,10 @@ mod contract;
 mod directories;
 mod erofs;
 mod filter;
+mod native;
+mod numbered;
 mod overlay;
+mod piped;
 mod records;
 mod remote;
 mod service;
@@ -47,9 +53,10 @@ mod usage;
 pub mod wire;
 
 pub use contract::{
-    CommitOptions, Info, Kind, Mount, PrepareOptions, Relabel, Snapshotter, Usage, VOLATILE,
+    CommitOptions, Image, Info, Kind, Mount, PrepareOptions, Relabel, Snapshotter, Usage, VOLATILE,
 };
-pub use erofs::Erofs;
+pub use erofs::{Erofs, mount_image, probe_erofs};
+pub use native::Native;
 pub use overlay::Overlay;
 pub use remote::Remote;
 pub use service::Service;

@@ -1,4 +1,4 @@
-//! `berth-snapshotter`: the overlayfs snapshotter as a proxy plugin, which containerd takes by its
+//! `berth-snapshotter`: one of the snapshotters as a proxy plugin, which containerd takes by its
 //! configuration.
 
 use std::fs;
@@ -10,10 +10,10 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use berth_proto::containerd::services::snapshots::v1::snapshots_server::SnapshotsServer;
-use berth_snapshotter::{Overlay, Service};
+use berth_snapshotter::{Erofs, Native, Overlay, Service, probe_erofs};
 use berth_store::Store;
 use berth_types::{Error, Result, ResultExt};
-use clap::Parser;
+use clap::{Parser, ValueEnum};
 use tokio::net::UnixListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_stream::wrappers::UnixListenerStream;
@@ -29,6 +29,36 @@ struct Args {
     /// Directory of the snapshots. One process at a time may have it.
     #[arg(long)]
     root: PathBuf,
+    /// What layers are kept as.
+    #[arg(long, value_enum, default_value_t)]
+    snapshotter: Kind,
+}
+
+/// The snapshotters that there are, by the names that containerd uses.
+#[derive(Clone, Copy, Debug, Default, ValueEnum)]
+enum Kind {
+    /// One file for each layer.
+    Erofs,
+    /// A copy of the whole tree for each layer.
+    Native,
+    /// A directory for each layer.
+    #[default]
+    Overlayfs,
+}
+
+impl Kind {
+    fn open(self, root: &Path, store: Store) -> Result<Service> {
+        Ok(match self {
+            Self::Erofs => {
+                probe_erofs(root)?;
+                Service::new(Arc::new(Erofs::open(&root.join("erofs"), store)?))
+            }
+            Self::Native => Service::new(Arc::new(Native::open(&root.join("native"), store)?)),
+            Self::Overlayfs => {
+                Service::new(Arc::new(Overlay::open(&root.join("overlayfs"), store)?))
+            }
+        })
+    }
 }
 
 fn main() -> ExitCode {
@@ -53,10 +83,10 @@ async fn serve(args: &Args) -> Result<()> {
     let what = || format!("create directory {}", args.root.display());
     directory.recursive(true).mode(0o700).create(&args.root).context(what)?;
     let store = Store::open(&args.root.join("snapshots.db"))?;
-    let overlay = Overlay::open(&args.root.join("overlayfs"), store)?;
+    let service = args.snapshotter.open(&args.root, store)?;
     let connections = UnixListenerStream::new(listen(&args.address)?);
     Server::builder()
-        .add_service(SnapshotsServer::new(Service::new(Arc::new(overlay))))
+        .add_service(SnapshotsServer::new(service))
         .serve_with_incoming_shutdown(connections, async {
             tokio::select! {
                 _ = terminate.recv() => {}

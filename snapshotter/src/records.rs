@@ -10,7 +10,7 @@ use std::time::SystemTime;
 use berth_store::redb::{ReadableTable, TableDefinition, WriteTransaction};
 use berth_store::{DbResultExt, Durability, Store, redb};
 use berth_types::labels::Labels;
-use berth_types::{Error, Result};
+use berth_types::{Digest, Error, Result};
 use serde::{Deserialize, Serialize};
 
 use crate::contract::{CommitOptions, Info, Kind, Relabel, Usage};
@@ -20,7 +20,7 @@ type Children = TableDefinition<'static, (&'static str, &'static str), ()>;
 
 /// A snapshot as stored.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct Record {
+pub struct Record {
     /// Names the directory.
     pub(crate) id: u64,
     pub(crate) kind: Kind,
@@ -30,6 +30,17 @@ pub(crate) struct Record {
     pub(crate) updated: SystemTime,
     /// Of committed snapshots.
     pub(crate) usage: Usage,
+    /// Of committed snapshots that are images: the digest of that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) checksum: Option<Digest>,
+}
+
+/// What is recorded of a layer when it is committed.
+pub struct Commit {
+    /// What it takes.
+    pub(crate) usage: Usage,
+    /// The digest of its image.
+    pub(crate) checksum: Option<Digest>,
 }
 
 impl Record {
@@ -124,7 +135,7 @@ impl Records {
         &self,
         name: &str,
         key: &str,
-        usage: Usage,
+        made: Commit,
         options: CommitOptions,
     ) -> Result<()> {
         let (this, name, key) = (self.clone(), name.to_owned(), key.to_owned());
@@ -140,7 +151,8 @@ impl Records {
                     labels: options.labels,
                     created: now,
                     updated: now,
-                    usage,
+                    usage: made.usage,
+                    checksum: made.checksum,
                     ..record
                 };
                 rows.remove(&*key).db()?;

@@ -1,5 +1,6 @@
 //! A snapshotter of another process, behind containerd's API: a proxy plugin.
 
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -207,7 +208,11 @@ impl Snapshotter for Remote {
         })
     }
 
-    async fn layers(&self, key: &str) -> Result<Vec<PathBuf>> {
+    fn rebases(&self) -> bool {
+        false
+    }
+
+    async fn layers(&self, key: &str) -> Result<Vec<OwnedFd>> {
         let what = format!("snapshotter {} does not say where the layers of {key} are", self.name);
         Err(Error::unimplemented(what))
     }

@@ -34,4 +34,5 @@ pub use diff::{diff, diff_upper};
 pub use entries::Entries;
 pub use entry::{Device, Entry, EntryKind, Time, Xattr, shown};
 pub use role::Role;
-pub use settle::settle;
+pub use settle::{Lowers, settle};
+pub use xattr::xattrs;

@@ -7,7 +7,6 @@
 //!   a whiteout in it as a name of nothing. It hides nothing there and is removed.
 
 use std::ffi::OsStr;
-use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -21,29 +20,50 @@ use crate::Applied;
 use crate::tree::{fault, is_opaque, is_whiteout};
 use crate::xattr;
 
-/// Corrects the layer `upper`, which was `applied` alone, for its place on top of `lowers`, the
-/// uppermost first: directories that the archive left out get the owner, mode, times and
+/// The layers that one is put on top of, the uppermost first.
+#[derive(Default)]
+pub struct Lowers(Vec<Root>);
+
+impl Lowers {
+    /// Layers whose roots are these directories.
+    pub fn new(roots: impl IntoIterator<Item = OwnedFd>) -> Self {
+        Self(roots.into_iter().map(Root::from).collect())
+    }
+
+    /// Puts another layer on top.
+    pub fn push(&mut self, root: OwnedFd) {
+        self.0.insert(0, Root::from(root));
+    }
+
+    /// The directory that an overlay of the layers shows at `path`, if it shows one.
+    ///
+    /// # Errors
+    /// Those of the filesystem.
+    pub fn shown(&self, path: &Path) -> Result<Option<OwnedFd>> {
+        uppermost(&self.0, path.as_os_str().as_bytes())
+    }
+}
+
+/// Corrects the layer `upper`, which was `applied` alone, for its place on top of `lowers`: directories that the archive left out get the owner, mode, times and
 /// attributes that they show below, and whiteouts of nothing go.
 ///
 /// The lower layers must be whole themselves, so layers are settled in the order of the chain.
 ///
 /// # Errors
 /// Those of the filesystem.
-pub fn settle(upper: BorrowedFd<'_>, lowers: &[BorrowedFd<'_>], applied: &Applied) -> Result<()> {
-    let open = |layer: &BorrowedFd<'_>| layer.try_clone_to_owned().map(Root::from);
-    let upper = open(&upper).context(|| "duplicate a descriptor")?;
-    let lowers: io::Result<Vec<_>> = lowers.iter().map(open).collect();
-    let lowers = lowers.context(|| "duplicate a descriptor")?;
+pub fn settle(upper: BorrowedFd<'_>, lowers: &Lowers, applied: &Applied) -> Result<()> {
+    let upper = upper.try_clone_to_owned().context(|| "duplicate a descriptor")?;
+    let (upper, lowers) = (Root::from(upper), &lowers.0);
     for path in &applied.implicit {
         let path = path.as_os_str().as_bytes();
-        if let (Some(directory), Some(lower)) = merged(&upper, &lowers, path)? {
+        if let (Some(directory), Some(lower)) = merged(&upper, lowers, path)? {
             copy_metadata(lower.as_fd(), directory.as_fd())
                 .map_err(|errno| fault("fix the directory of", path, &errno.into()))?;
         }
     }
     for path in &applied.whited_out {
         let path = path.as_os_str().as_bytes();
-        if let (Some(directory), None) = merged(&upper, &lowers, path)? {
+        if let (Some(directory), None) = merged(&upper, lowers, path)? {
             remove_whiteouts(directory.as_fd())
                 .map_err(|errno| fault("remove whiteouts in", path, &errno.into()))?;
         }

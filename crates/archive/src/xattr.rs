@@ -1,15 +1,33 @@
 //! Reading extended attributes.
 
+use std::io;
 use std::os::fd::BorrowedFd;
 
 use rustix::buffer::spare_capacity;
 use rustix::io::Errno;
+
+use crate::entry::Xattr;
 
 /// The longest list of attributes, and the longest value, that the kernel has (`xattr(7)`).
 const MAX_SIZE: usize = 64 << 10;
 
 /// Overlayfs's own attributes, which mean nothing in another tree.
 const OVERLAY: &[u8] = b"trusted.overlay.";
+
+/// The attributes of an open file, without those of overlayfs.
+///
+/// # Errors
+/// Those of the filesystem.
+pub fn xattrs(file: BorrowedFd<'_>) -> io::Result<Vec<Xattr>> {
+    let mut found = Vec::new();
+    for name in list(file)? {
+        let value = get(file, &name)?;
+        // The kernel has no others.
+        let Ok(name) = String::from_utf8(name) else { continue };
+        found.push(Xattr { name, value });
+    }
+    Ok(found)
+}
 
 /// The names of the attributes of an open file, in order, without those of overlayfs; none where
 /// the filesystem has no attributes.

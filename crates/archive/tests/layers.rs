@@ -10,7 +10,7 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use berth_archive::{Options, Whiteouts, settle};
+use berth_archive::{Lowers, Options, Whiteouts, settle};
 use support::{Tar, apply_to, attribute, listing};
 
 const REMOVE: Options = Options {
@@ -25,6 +25,11 @@ fn is_whiteout(path: &Path) -> bool {
 
 fn is_opaque(path: &Path) -> bool {
     attribute(path, "trusted.overlay.opaque").as_deref() == Some(b"y")
+}
+
+/// The layers in these directories, the uppermost first.
+fn lowers(directories: &[&File]) -> Lowers {
+    Lowers::new(directories.iter().map(|directory| directory.try_clone().unwrap().into()))
 }
 
 #[test]
@@ -135,8 +140,8 @@ fn implicit_parents_take_what_shows_below() {
     )
     .unwrap();
     std::os::unix::fs::chown(work.path().join("bottom/a"), Some(7), Some(8)).unwrap();
-    settle(middle.as_fd(), &[bottom.as_fd()], &middle_applied).unwrap();
-    settle(top.as_fd(), &[middle.as_fd(), bottom.as_fd()], &top_applied).unwrap();
+    settle(middle.as_fd(), &lowers(&[&bottom]), &middle_applied).unwrap();
+    settle(top.as_fd(), &lowers(&[&middle, &bottom]), &top_applied).unwrap();
 
     let mode = |path: &str| {
         work.path().join("top").join(path).metadata().unwrap().permissions().mode() & 0o7777
@@ -178,7 +183,7 @@ fn whiteouts_stay_where_they_hide_something() {
         .file("file/.wh.gone", "");
     let (lower, _) = layer("lower", &lower.finish());
     let (fd, applied) = layer("upper", &upper.finish());
-    settle(fd.as_fd(), &[lower.as_fd()], &applied).unwrap();
+    settle(fd.as_fd(), &lowers(&[&lower]), &applied).unwrap();
     let at = |path: &str| work.path().join("upper").join(path);
     assert!(is_whiteout(&at("shows/gone")));
     for directory in ["opaque", "new", "file"] {

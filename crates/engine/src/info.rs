@@ -8,7 +8,7 @@ use berth_sys::cgroup::{Hierarchies, Version};
 use berth_tasks::DEFAULT_RUNTIME;
 use berth_types::{Platform, Result};
 
-use crate::{Engine, SNAPSHOTTER};
+use crate::Engine;
 
 impl Engine {
     /// The daemon, the machine, and how much there is in a namespace.
@@ -18,7 +18,7 @@ impl Engine {
     pub fn info(&self, scope: Scope) -> Result<InfoResponse> {
         let parts = self.parts();
         let images = scope.images().list(&[])?.len();
-        let containers = self.containers(scope).list(ListRequest { all: true })?.containers;
+        let containers = self.containers(scope.clone()).list(ListRequest { all: true })?.containers;
         let count = |states: &[State]| {
             containers.iter().filter(|container| states.contains(&container.state())).count() as u32
         };
@@ -32,7 +32,7 @@ impl Engine {
             containers_paused: count(&[State::Paused]),
             containers_stopped: count(&[State::Created, State::Exited, State::Unknown]),
             images: images as u32,
-            snapshotter: SNAPSHOTTER.to_owned(),
+            snapshotter: scope.snapshotter()?,
             default_runtime: DEFAULT_RUNTIME.to_owned(),
             cgroup: cgroup().to_owned(),
             kernel: kernel.release().to_string_lossy().into_owned(),

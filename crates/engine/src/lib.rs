@@ -46,9 +46,6 @@ pub use containers::{Attached, Containers, Entries, Requests, Responses};
 pub use images::Images;
 pub use rows::companion;
 
-/// The snapshotter of the engine's containers and images.
-const SNAPSHOTTER: &str = "overlayfs";
-
 /// Makes the image of this full name in a scope, if the daemon itself carries it, and answers
 /// whether it does.
 pub type Carried = Arc<dyn Fn(String, Scope) -> BoxFuture<'static, Result<bool>> + Send + Sync>;

@@ -1,4 +1,28 @@
-//! The checksum of a superblock.
+//! The checksums of an image and of its superblock.
+
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+
+use berth_types::{Algorithm, Digest, Hasher, Result, ResultExt};
+
+/// How much is read at once, in bytes.
+const PIECE: usize = 1 << 20;
+
+/// The digest of all bytes of an image's file.
+///
+/// # Errors
+/// Those of the disk.
+pub fn checksum(file: &File) -> Result<Digest> {
+    let (mut hasher, mut piece, mut offset) = (Hasher::new(Algorithm::Sha256), vec![0; PIECE], 0);
+    loop {
+        let count = file.read_at(&mut piece, offset).context(|| "read the layer's image")?;
+        if count == 0 {
+            return Ok(hasher.finish());
+        }
+        hasher.update(&piece[..count]);
+        offset += count as u64;
+    }
+}
 
 /// The polynomial of Castagnoli's CRC, reflected.
 const POLYNOMIAL: u32 = 0x82f6_3b78;

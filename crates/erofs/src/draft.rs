@@ -85,6 +85,14 @@ impl Draft {
         self.entries
     }
 
+    /// Puts what was written so far on the disk, so that less is left for the end.
+    ///
+    /// # Errors
+    /// Those of the disk.
+    pub fn sync(&self) -> Result<()> {
+        self.volume.sync()
+    }
+
     fn add<R: Read>(&mut self, entry: &Entry, entries: &mut Entries<R>) -> Result<()> {
         self.time = entry.mtime;
         if entries.count() == 1 {

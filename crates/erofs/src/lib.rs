@@ -49,6 +49,7 @@ mod shelf;
 mod tree;
 mod volume;
 
+pub use checksum::checksum;
 pub use draft::{Draft, write};
 pub use seal::Image;
 pub use settle::Below;

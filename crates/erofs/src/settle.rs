@@ -1,11 +1,14 @@
 //! What a layer's archive alone doesn't tell, because it depends on the layers below.
 
 use std::ffi::OsStr;
+use std::fs::File;
+use std::os::fd::BorrowedFd;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use berth_archive::{Time, Xattr};
-use berth_types::Result;
+use berth_types::{Result, ResultExt};
 
 use crate::attributes;
 use crate::draft::Draft;
@@ -26,7 +29,31 @@ pub struct Below {
     pub xattrs: Vec<Xattr>,
 }
 
+impl Below {
+    /// What the open directory `directory` is.
+    ///
+    /// # Errors
+    /// Those of the filesystem.
+    pub fn of(directory: BorrowedFd<'_>) -> Result<Self> {
+        let what = || "examine a directory of a lower layer";
+        let metadata = File::from(directory.try_clone_to_owned().context(what)?).metadata();
+        let metadata = metadata.context(what)?;
+        Ok(Self {
+            mode: metadata.mode(),
+            uid: metadata.uid(),
+            gid: metadata.gid(),
+            mtime: Time { seconds: metadata.mtime(), nanoseconds: metadata.mtime_nsec() },
+            xattrs: berth_archive::xattrs(directory).context(what)?,
+        })
+    }
+}
+
 impl Draft {
+    /// Whether [`settle`](Self::settle) has anything to correct.
+    pub fn depends_on_lower(&self) -> bool {
+        self.tree.directories.iter().any(|directory| directory.implicit || directory.whited_out)
+    }
+
     /// Corrects the layer for its place on others, as
     /// [`berth_archive::settle`](berth_archive::settle()) does with a directory. `below` tells
     /// what they show at a path, if it is a directory; the path is relative, the root's empty.

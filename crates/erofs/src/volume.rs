@@ -106,6 +106,11 @@ impl Volume {
         self.file.read_exact_at(bytes, offset).context(|| "read the layer's image")
     }
 
+    /// Puts what left the buffer on the disk.
+    pub(crate) fn sync(&self) -> Result<()> {
+        self.file.sync_data().context(writing)
+    }
+
     /// Writes the first block behind all others, and gives the file back.
     pub(crate) fn complete(mut self, first: &[u8; BLOCK]) -> Result<File> {
         self.flush()?;

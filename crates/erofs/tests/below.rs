@@ -10,7 +10,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::{Duration, UNIX_EPOCH};
 
-use berth_archive::{Options, Time, Xattr, settle};
+use berth_archive::{Lowers, Options, Time, Xattr, settle};
 use berth_erofs::Below;
 use support::{LIMITS, Mounted, Tar, apply_to, attribute, compare, draft};
 
@@ -67,7 +67,7 @@ fn directories_left_out_and_whiteouts_of_nothing() {
     apply_to(&at("lower"), &lower.finish(), &Options::default()).unwrap();
     let applied = apply_to(&at("upper"), &upper, &Options::default()).unwrap();
     let [lower, directory] = ["lower", "upper"].map(|name| File::open(at(name)).unwrap());
-    settle(directory.as_fd(), &[lower.as_fd()], &applied).unwrap();
+    settle(directory.as_fd(), &Lowers::new([lower.into()]), &applied).unwrap();
 
     let mut draft = draft(&upper, &at("image"), LIMITS).unwrap();
     draft.settle(|path| Ok(below(&at("lower").join(path)))).unwrap();

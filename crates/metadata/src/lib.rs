@@ -59,6 +59,7 @@ pub struct Metadata {
     store: Store,
     content: ContentStore,
     snapshotters: Arc<BTreeMap<String, Arc<dyn Snapshotter>>>,
+    default_snapshotter: Arc<str>,
     companion: Option<Companion>,
     /// Read while a blob gets its row, written while files without rows are removed.
     files: Arc<RwLock<()>>,
@@ -69,7 +70,7 @@ pub struct Metadata {
 
 impl Metadata {
     /// Records in `store` about blobs in `content` and snapshots of `snapshotters`, by their
-    /// names.
+    /// names; the first is that of who names none.
     ///
     /// # Errors
     /// Those of database and disk.
@@ -81,11 +82,13 @@ impl Metadata {
     ) -> Result<Self> {
         schema::create(&store).await?;
         content::adopt(&store, &content).await?;
+        let default_snapshotter = snapshotters.first().map_or("", |first| first.name()).into();
         let by_name = snapshotters.into_iter().map(|s| (s.name().to_owned(), s)).collect();
         Ok(Self {
             store,
             content,
             snapshotters: Arc::new(by_name),
+            default_snapshotter,
             companion,
             files: Arc::default(),
             condemned: Arc::default(),

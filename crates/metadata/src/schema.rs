@@ -23,8 +23,8 @@ berth.db
 ├── sandboxes          namespace, id → types.Sandbox
 ├── sequence           text → number                      the last number given out
 │                      of crate snapshotter, for each NAME:
-├── snapshots/overlayfs            namespace/key → record (JSON)
-├── snapshots/overlayfs/children   parent, child → ()
+├── snapshots/NAME                 namespace/key → record (JSON)
+├── snapshots/NAME/children        parent, child → ()
 │                      of crate engine:
 ├── engine_containers  namespace, id → Row                what it knows beside the record
 └── engine_names       namespace, name → id

@@ -2,6 +2,7 @@
 
 use berth_store::Durability;
 use berth_store::redb::{ReadTransaction, WriteTransaction};
+use berth_types::labels::DEFAULT_SNAPSHOTTER;
 use berth_types::{Error, Result, id};
 
 use crate::{Containers, Content, Images, Leases, Metadata, Sandboxes, Snapshots};
@@ -79,6 +80,16 @@ impl Scope {
     /// Its sandboxes.
     pub fn sandboxes(&self) -> Sandboxes<'_> {
         Sandboxes(self)
+    }
+
+    /// The snapshotter of who names none: as a label of the namespace says, else the daemon's.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub fn snapshotter(&self) -> Result<String> {
+        let labels = self.metadata.namespaces().get(&self.namespace)?.labels;
+        let chosen = labels.get(DEFAULT_SNAPSHOTTER).filter(|name| !name.is_empty());
+        Ok(chosen.cloned().unwrap_or_else(|| self.metadata.default_snapshotter.to_string()))
     }
 
     /// Its snapshots of one snapshotter.

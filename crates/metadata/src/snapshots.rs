@@ -1,6 +1,7 @@
 //! A namespace's snapshots: the snapshotter's, under keys that start with the namespace.
 
 use std::collections::HashSet;
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -151,11 +152,24 @@ impl Snapshots<'_> {
         self.backend.changes(&self.global(key)?).await
     }
 
-    /// The directories of a snapshot's layers for reading, its own first.
+    /// Whether a snapshot can get its parent at commit; see [`Snapshotter::rebases`].
+    pub fn rebases(&self) -> bool {
+        self.backend.rebases()
+    }
+
+    /// Where an image of an active snapshot's layer may be written; see [`Snapshotter::image`].
+    ///
+    /// # Errors
+    /// `NotFound`; `FailedPrecondition` unless it is active.
+    pub async fn image(&self, key: &str) -> Result<Option<PathBuf>> {
+        self.backend.image(&self.global(key)?).await
+    }
+
+    /// The roots of a snapshot's layers for reading, its own first.
     ///
     /// # Errors
     /// `NotFound`.
-    pub async fn layers(&self, key: &str) -> Result<Vec<PathBuf>> {
+    pub async fn layers(&self, key: &str) -> Result<Vec<OwnedFd>> {
         self.backend.layers(&self.global(key)?).await
     }
 

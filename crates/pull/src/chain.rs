@@ -8,11 +8,12 @@ use berth_types::labels::Labels;
 use berth_types::{Digest, Error, Kind, Result};
 use futures_util::future::{join, join_all};
 
+use crate::blocking;
 use crate::progress::Phase;
 use crate::resolved::{Layer, Resolved};
 use crate::session::Session;
-use crate::settle::sync;
-use crate::stream::Outcome;
+use crate::settle::{Ready, sync};
+use crate::stream::{Outcome, Target};
 
 /// What the keys of unfinished snapshots begin with.
 pub(crate) const UNFINISHED: &str = "extract-";
@@ -21,7 +22,27 @@ pub(crate) const UNFINISHED: &str = "extract-";
 pub(crate) struct Extract<'a> {
     pub(crate) layer: &'a Layer,
     pub(crate) key: String,
-    pub(crate) directory: PathBuf,
+    pub(crate) place: Place,
+}
+
+/// Where the snapshotter wants a layer.
+#[derive(Clone)]
+pub(crate) enum Place {
+    /// Its files in this directory.
+    Directory(PathBuf),
+    /// All of it in this file.
+    Image(PathBuf),
+}
+
+impl Place {
+    async fn open(&self) -> Result<Target> {
+        let place = self.clone();
+        blocking(move || match place {
+            Place::Directory(path) => Target::directory(&path),
+            Place::Image(path) => Target::image(&path),
+        })
+        .await
+    }
 }
 
 impl Session {
@@ -60,6 +81,9 @@ impl Session {
     }
 
     async fn build(&self, there: &[Layer], missing: &[Layer], keys: &[String]) -> Result<()> {
+        if !self.snapshots()?.rebases() {
+            return self.build_in_order(there, missing, keys).await;
+        }
         let fetched = join_all(there.iter().map(|layer| self.or_stop(self.fetch(layer))));
         let extracted = join_all(
             missing.iter().zip(keys).map(|(layer, key)| self.or_stop(self.extract(layer, key))),
@@ -86,11 +110,37 @@ impl Session {
     async fn extract<'a>(&self, layer: &'a Layer, key: &str) -> Result<(Extract<'a>, Outcome)> {
         let snapshots = self.snapshots()?;
         snapshots.prepare(key, "", volatile()).await?;
-        let directory = snapshots.changes(key).await?;
-        let outcome = self.fetch_and_unpack(layer, directory.clone()).await?;
-        // The last sync finds little left to write, and the disk was busy while others unpacked.
-        sync(directory.clone()).await?;
-        Ok((Extract { layer, key: key.to_owned(), directory }, outcome))
+        let place = match snapshots.image(key).await? {
+            Some(path) => Place::Image(path),
+            None => Place::Directory(snapshots.changes(key).await?),
+        };
+        let outcome = self.fetch_and_unpack(layer, place.open().await?).await?;
+        if let Place::Directory(directory) = &place {
+            // As for an image, whose file was synced as soon as it was written.
+            sync(directory.clone()).await?;
+        }
+        Ok((Extract { layer, key: key.to_owned(), place }, outcome))
+    }
+
+    /// The same where a snapshot can't be made without its parent.
+    async fn build_in_order(
+        &self,
+        there: &[Layer],
+        missing: &[Layer],
+        keys: &[String],
+    ) -> Result<()> {
+        let all = there.iter().chain(missing);
+        let fetched = join_all(all.map(|layer| self.or_stop(self.fetch(layer)))).await;
+        if let Some(error) = cause(fetched.into_iter().filter_map(Result::err)) {
+            return Err(error);
+        }
+        let mut parent = there.last().map(|layer| layer.chain_id.to_string()).unwrap_or_default();
+        for (layer, key) in missing.iter().zip(keys) {
+            let extract = self.extract_onto(layer, key, &parent).await?;
+            self.commit_all(&parent, vec![Ready::files(extract)]).await?;
+            parent = layer.chain_id.to_string();
+        }
+        Ok(())
     }
 
     /// Removes the snapshots of a failed attempt.

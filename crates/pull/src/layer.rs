@@ -1,10 +1,5 @@
-//! One layer: its blob brought into the content store, and its files into a directory.
+//! One layer: its blob brought into the content store, and its files into a directory or an image.
 
-use std::fs::File;
-use std::os::fd::OwnedFd;
-use std::path::PathBuf;
-
-use berth_archive::Whiteouts;
 use berth_metadata::ContentWriter;
 use berth_types::labels::UNCOMPRESSED;
 use berth_types::{Error, Result, ResultExt};
@@ -16,7 +11,7 @@ use crate::progress::Phase;
 use crate::record::{self, BlobLabels};
 use crate::resolved::Layer;
 use crate::session::Session;
-use crate::stream::{Outcome, Stoppable, Tee, stopped, unpack};
+use crate::stream::{Outcome, Stoppable, Target, Tee, stopped, unpack};
 
 /// Pieces of a response that may wait to be unpacked. Each has up to a few dozen kilobytes.
 const PIECES: usize = 64;
@@ -36,31 +31,32 @@ impl Session {
         Ok(())
     }
 
-    /// The same, and makes the files of the layer in the empty directory `to`.
-    pub(crate) async fn fetch_and_unpack(&self, layer: &Layer, to: PathBuf) -> Result<Outcome> {
-        let root = blocking(move || {
-            let root = File::open(&to).context(|| format!("open {}", to.display()))?;
-            Ok(OwnedFd::from(root))
-        });
-        let (root, blob) = (root.await?, &layer.blob);
+    /// The same, and writes the layer to `target`.
+    pub(crate) async fn fetch_and_unpack(&self, layer: &Layer, target: Target) -> Result<Outcome> {
+        let blob = &layer.blob;
         {
             let _alone = self.puller.blobs().lock(blob.digest.clone()).await;
             if !self.has(&blob.digest).await? {
                 let writer = self.writer(blob).await?;
                 if writer.status().offset == 0 && blob.size > 0 {
-                    return self.stream(writer, layer, root).await;
+                    return self.stream(writer, layer, target).await;
                 }
                 // What an earlier try stored is not read twice: the rest is fetched first.
                 let writer = self.complete(writer, layer).await?;
                 self.commit(writer, blob, BlobLabels::new()).await?;
             }
         }
-        self.unpack_stored(layer, root, Whiteouts::Overlay).await
+        self.unpack_stored(layer, target).await
     }
 
     /// Fetches, stores and unpacks in one pass.
-    async fn stream(&self, writer: ContentWriter, layer: &Layer, root: OwnedFd) -> Result<Outcome> {
-        let done = self.transfer(writer, layer, move |tee| tee.unpack(&root)).await;
+    async fn stream(
+        &self,
+        writer: ContentWriter,
+        layer: &Layer,
+        target: Target,
+    ) -> Result<Outcome> {
+        let done = self.transfer(writer, layer, move |tee| tee.unpack(target)).await;
         let (writer, outcome) = self.drop_on_error(layer, done).await?;
         let labels = self.drop_on_error(layer, verify(layer, &outcome)).await?;
         self.commit(writer, &layer.blob, labels).await?;
@@ -118,20 +114,15 @@ impl Session {
         Ok(())
     }
 
-    /// Makes the files of a layer whose blob is there, below `root`.
-    pub(crate) async fn unpack_stored(
-        &self,
-        layer: &Layer,
-        root: OwnedFd,
-        whiteouts: Whiteouts,
-    ) -> Result<Outcome> {
+    /// Writes a layer whose blob is there to `target`.
+    pub(crate) async fn unpack_stored(&self, layer: &Layer, target: Target) -> Result<Outcome> {
         let _turn = self.puller.unpacks().acquire().await.map_err(closed)?;
         self.progress.tell(&layer.blob, Phase::Extracting, layer.blob.size);
         let (scope, stop) = (self.scope.clone(), self.stop.clone());
         let digest = layer.blob.digest.clone();
         let unpacked = blocking(move || {
             let inner = scope.content().reader(&digest)?.file;
-            unpack(Stoppable { inner, stop }, &root, whiteouts)
+            unpack(Stoppable { inner, stop }, target)
         });
         let what = || format!("unpack layer {}", layer.blob.digest);
         let outcome = unpacked.await.context(what)?;
@@ -156,13 +147,15 @@ fn closed(_: tokio::sync::AcquireError) -> Error {
 /// of its blob that this proves.
 fn verify(layer: &Layer, outcome: &Outcome) -> Result<BlobLabels> {
     match outcome {
-        Outcome::Applied(applied) if applied.diff_id != layer.diff_id => {
+        Outcome::Made(made) if *made.diff_id() != layer.diff_id => {
             Err(Error::failed_precondition(format!(
                 "layer {} unpacks to {}, the image's config says {}: the image is broken",
-                layer.blob.digest, applied.diff_id, layer.diff_id
+                layer.blob.digest,
+                made.diff_id(),
+                layer.diff_id
             )))
         }
-        Outcome::Applied(_) => Ok([(UNCOMPRESSED.to_owned(), layer.diff_id.to_string())].into()),
+        Outcome::Made(_) => Ok([(UNCOMPRESSED.to_owned(), layer.diff_id.to_string())].into()),
         Outcome::NeedsLower(_) => Ok(BlobLabels::new()),
     }
 }

@@ -1,31 +1,86 @@
 //! A layer's bytes on their way: from the registry into its ingest and, in the same pass, through
-//! decompression into a directory.
+//! decompression into a directory or an image.
 
+use std::fs::{File, OpenOptions};
 use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
 
-use berth_archive::{Applied, Decompress, Options, Whiteouts, apply};
+use berth_archive::{Applied, Decompress, Limits, Options, Whiteouts, apply};
+use berth_erofs::Draft;
 use berth_metadata::ContentWriter;
-use berth_types::{Error, Kind, Result};
+use berth_types::{Digest, Error, Kind, Result, ResultExt};
 use bytes::{Buf, Bytes};
 use tokio::sync::mpsc::Receiver;
 use tokio_util::sync::CancellationToken;
 
+/// What a layer is written to.
+pub(crate) enum Target {
+    /// A directory.
+    Directory(OwnedFd, Whiteouts),
+    /// A file that is to be its image.
+    Image(File),
+}
+
+impl Target {
+    /// The empty directory at `path`.
+    pub(crate) fn directory(path: &Path) -> Result<Self> {
+        let directory = File::open(path).context(|| format!("open {}", path.display()))?;
+        Ok(Self::Directory(directory.into(), Whiteouts::Overlay))
+    }
+
+    /// A new image at `path`.
+    pub(crate) fn image(path: &Path) -> Result<Self> {
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(true).mode(0o600);
+        let file = options.open(path).context(|| format!("make {}", path.display()))?;
+        Ok(Self::Image(file))
+    }
+}
+
+/// What was made of a layer.
+pub(crate) enum Made {
+    /// A directory holds all of it.
+    Files(Applied),
+    /// An image has all but its directories.
+    Image(Box<Draft>),
+}
+
+impl Made {
+    /// The digest of the layer without compression.
+    pub(crate) fn diff_id(&self) -> &Digest {
+        match self {
+            Self::Files(applied) => &applied.diff_id,
+            Self::Image(draft) => draft.diff_id(),
+        }
+    }
+}
+
 /// What became of a layer.
 pub(crate) enum Outcome {
-    /// Its directory holds all of it.
-    Applied(Applied),
+    /// All of it is there.
+    Made(Made),
     /// It links to files that are not in it, as the error says: it can only be made on top of its
     /// lower layers.
     NeedsLower(Error),
 }
 
-/// Applies an archive, perhaps compressed, to the directory `root`.
-pub(crate) fn unpack(archive: impl Read, root: &OwnedFd, whiteouts: Whiteouts) -> Result<Outcome> {
-    let options = Options { whiteouts, ..Options::default() };
-    match Decompress::new(archive).and_then(|tar| apply(tar, root.as_fd(), &options)) {
-        Ok(applied) => Ok(Outcome::Applied(applied)),
-        // The one thing that `apply` reports by this kind.
+/// Writes an archive, perhaps compressed, to `target`.
+pub(crate) fn unpack(archive: impl Read, target: Target) -> Result<Outcome> {
+    let tar = Decompress::new(archive)?;
+    let made = match target {
+        Target::Directory(root, whiteouts) => {
+            let options = Options { whiteouts, ..Options::default() };
+            apply(tar, root.as_fd(), &options).map(Made::Files)
+        }
+        // The last sync finds little left to write, and the disk was busy while others unpacked.
+        Target::Image(file) => berth_erofs::write(tar, file, Limits::default())
+            .and_then(|draft| draft.sync().map(|()| Made::Image(Box::new(draft)))),
+    };
+    match made {
+        Ok(made) => Ok(Outcome::Made(made)),
+        // The one thing that either reports by this kind.
         Err(error) if error.kind() == Kind::FailedPrecondition => Ok(Outcome::NeedsLower(error)),
         Err(error) => Err(error),
     }
@@ -67,9 +122,9 @@ impl Tee {
         Self { arriving, writer, size, offset, unread: Bytes::new() }
     }
 
-    /// Applies the blob to the empty directory `root` while storing it.
-    pub(crate) fn unpack(mut self, root: &OwnedFd) -> Result<(ContentWriter, Outcome)> {
-        let outcome = unpack(&mut self, root, Whiteouts::Overlay)?;
+    /// Writes the blob to `target` while storing it.
+    pub(crate) fn unpack(mut self, target: Target) -> Result<(ContentWriter, Outcome)> {
+        let outcome = unpack(&mut self, target)?;
         Ok((self.store()?, outcome))
     }
 

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use tokio_stream::Iter;
 use tonic::{Request, Response, Status};
 
+use berth_metadata::Scope;
 use berth_proto::containerd::events::{SnapshotCommit, SnapshotPrepare, SnapshotRemove};
 use berth_proto::containerd::services::snapshots::v1::{
     CleanupRequest, CommitSnapshotRequest, Info, ListSnapshotsRequest, ListSnapshotsResponse,
@@ -18,9 +19,6 @@ use berth_types::labels::Labels;
 
 use super::backend::Backend;
 use super::status::status;
-
-/// The snapshotter of calls that name none.
-const DEFAULT: &str = "overlayfs";
 
 /// Records in one message of a list.
 const BATCH: usize = 100;
@@ -38,8 +36,8 @@ impl snapshots_server::Snapshots for Snapshots {
     ) -> Result<Response<PrepareSnapshotResponse>, Status> {
         let (metadata, _, request) = request.into_parts();
         let PrepareSnapshotRequest { snapshotter, key, parent, labels } = request;
-        let snapshotter = named(snapshotter);
         let mounts = self.0.change(&metadata, |backend, scope| async move {
+            let snapshotter = named(&scope, snapshotter)?;
             let snapshots = scope.snapshots(&snapshotter)?;
             let mounts = snapshots.prepare(&key, &parent, sorted(labels)).await?;
             let event = SnapshotPrepare { key, parent, snapshotter };
@@ -56,7 +54,7 @@ impl snapshots_server::Snapshots for Snapshots {
         let (metadata, _, request) = request.into_parts();
         let ViewSnapshotRequest { snapshotter, key, parent, labels } = request;
         let mounts = self.0.change(&metadata, |_, scope| async move {
-            let snapshots = scope.snapshots(&named(snapshotter))?;
+            let snapshots = scope.snapshots(&named(&scope, snapshotter)?)?;
             snapshots.view(&key, &parent, sorted(labels)).await
         });
         Ok(Response::new(ViewSnapshotResponse { mounts: wire::mounts(mounts.await?) }))
@@ -68,7 +66,8 @@ impl snapshots_server::Snapshots for Snapshots {
     ) -> Result<Response<MountsResponse>, Status> {
         let scope = self.0.scope(request.metadata())?;
         let MountsRequest { snapshotter, key } = request.into_inner();
-        let snapshots = scope.snapshots(&named(snapshotter)).map_err(status)?;
+        let snapshots =
+            named(&scope, snapshotter).and_then(|name| scope.snapshots(&name)).map_err(status)?;
         let mounts = snapshots.mounts(&key).await.map_err(status)?;
         Ok(Response::new(MountsResponse { mounts: wire::mounts(mounts) }))
     }
@@ -79,8 +78,8 @@ impl snapshots_server::Snapshots for Snapshots {
     ) -> Result<Response<()>, Status> {
         let (metadata, _, request) = request.into_parts();
         let CommitSnapshotRequest { snapshotter, name, key, labels } = request;
-        let snapshotter = named(snapshotter);
         let committed = self.0.change(&metadata, |backend, scope| async move {
+            let snapshotter = named(&scope, snapshotter)?;
             let snapshots = scope.snapshots(&snapshotter)?;
             let options = CommitOptions { labels: sorted(labels), ..CommitOptions::default() };
             snapshots.commit(&name, &key, options).await?;
@@ -96,8 +95,8 @@ impl snapshots_server::Snapshots for Snapshots {
         request: Request<RemoveSnapshotRequest>,
     ) -> Result<Response<()>, Status> {
         let (metadata, _, RemoveSnapshotRequest { snapshotter, key }) = request.into_parts();
-        let snapshotter = named(snapshotter);
         let removed = self.0.change(&metadata, |backend, scope| async move {
+            let snapshotter = named(&scope, snapshotter)?;
             scope.snapshots(&snapshotter)?.remove(&key).await?;
             let event = SnapshotRemove { key, snapshotter };
             backend.publish(scope.namespace(), "/snapshot/remove", &event);
@@ -112,7 +111,8 @@ impl snapshots_server::Snapshots for Snapshots {
     ) -> Result<Response<StatSnapshotResponse>, Status> {
         let scope = self.0.scope(request.metadata())?;
         let StatSnapshotRequest { snapshotter, key } = request.into_inner();
-        let snapshots = scope.snapshots(&named(snapshotter)).map_err(status)?;
+        let snapshots =
+            named(&scope, snapshotter).and_then(|name| scope.snapshots(&name)).map_err(status)?;
         let found = snapshots.stat(&key).await.map_err(status)?;
         Ok(Response::new(StatSnapshotResponse { info: Some(wire::info(found)) }))
     }
@@ -126,7 +126,7 @@ impl snapshots_server::Snapshots for Snapshots {
         let Info { name, labels, .. } = changed.unwrap_or_default();
         let paths = update_mask.unwrap_or_default().paths;
         let updated = self.0.change(&metadata, |_, scope| async move {
-            let snapshots = scope.snapshots(&named(snapshotter))?;
+            let snapshots = scope.snapshots(&named(&scope, snapshotter)?)?;
             snapshots.update(&name, sorted(labels), paths).await
         });
         Ok(Response::new(UpdateSnapshotResponse { info: Some(wire::info(updated.await?)) }))
@@ -138,7 +138,8 @@ impl snapshots_server::Snapshots for Snapshots {
     ) -> Result<Response<Self::ListStream>, Status> {
         let scope = self.0.scope(request.metadata())?;
         let ListSnapshotsRequest { snapshotter, filters } = request.into_inner();
-        let snapshots = scope.snapshots(&named(snapshotter)).map_err(status)?;
+        let snapshots =
+            named(&scope, snapshotter).and_then(|name| scope.snapshots(&name)).map_err(status)?;
         let found = snapshots.list(&filters).await.map_err(status)?;
         let infos: Vec<Info> = found.into_iter().map(wire::info).collect();
         let messages: Vec<_> = infos
@@ -154,7 +155,8 @@ impl snapshots_server::Snapshots for Snapshots {
     ) -> Result<Response<UsageResponse>, Status> {
         let scope = self.0.scope(request.metadata())?;
         let UsageRequest { snapshotter, key } = request.into_inner();
-        let snapshots = scope.snapshots(&named(snapshotter)).map_err(status)?;
+        let snapshots =
+            named(&scope, snapshotter).and_then(|name| scope.snapshots(&name)).map_err(status)?;
         let usage = snapshots.usage(&key).await.map_err(status)?;
         let number = |count| i64::try_from(count).unwrap_or(i64::MAX);
         let (size, inodes) = (number(usage.size), number(usage.inodes));
@@ -164,15 +166,15 @@ impl snapshots_server::Snapshots for Snapshots {
     async fn cleanup(&self, request: Request<CleanupRequest>) -> Result<Response<()>, Status> {
         let (metadata, _, CleanupRequest { snapshotter }) = request.into_parts();
         let cleaned = self.0.change(&metadata, |_, scope| async move {
-            scope.snapshots(&named(snapshotter))?.cleanup().await
+            scope.snapshots(&named(&scope, snapshotter)?)?.cleanup().await
         });
         cleaned.await.map(Response::new)
     }
 }
 
 /// The snapshotter that a call means.
-fn named(snapshotter: String) -> String {
-    if snapshotter.is_empty() { DEFAULT.to_owned() } else { snapshotter }
+fn named(scope: &Scope, snapshotter: String) -> berth_types::Result<String> {
+    if snapshotter.is_empty() { scope.snapshotter() } else { Ok(snapshotter) }
 }
 
 /// Labels of the wire as the snapshotter takes them.

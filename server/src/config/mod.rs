@@ -33,6 +33,9 @@ pub(crate) struct Config {
     pub(crate) root: PathBuf,
     /// Directory of what a reboot ends: sockets and bundles.
     pub(crate) state: PathBuf,
+    /// The snapshotter of who names none; empty for `erofs` where the kernel has it, else
+    /// `overlayfs`.
+    pub(crate) snapshotter: String,
     /// The socket.
     pub(crate) grpc: Grpc,
     /// Metrics for Prometheus.
@@ -198,6 +201,7 @@ impl Default for Config {
             imports: Vec::new(),
             root: PathBuf::from("/var/lib/berth"),
             state: PathBuf::from("/run/berth"),
+            snapshotter: String::new(),
             grpc: Grpc::default(),
             metrics: Metrics::default(),
             debug: Debug::default(),

@@ -5,7 +5,7 @@
 use std::collections::{HashMap, HashSet};
 use std::fs::{DirBuilder, File};
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError};
@@ -56,8 +56,7 @@ impl Layers {
                 let target = this.target(layer);
                 if !is_mounted(&target) {
                     let image = this.directory.join(layer.to_string()).join(IMAGE);
-                    mount_image(&image, &target)
-                        .context(|| format!("mount the layer {}", image.display()))?;
+                    mount_at(&image, &target)?;
                 }
                 users.entry(layer).or_default().insert(snapshot);
             }
@@ -108,26 +107,38 @@ fn is_mounted(target: &Path) -> bool {
     rustix::fs::statfs(target).is_ok_and(|statfs| statfs.f_type == MAGIC)
 }
 
-/// Mounts by the file itself, or through a loop device where the kernel (before 6.12) can't.
-fn mount_image(image: &Path, target: &Path) -> io::Result<()> {
+/// Mounts an image where it is seen by all.
+fn mount_at(image: &Path, target: &Path) -> Result<()> {
+    let what = || format!("mount the layer at {}", target.display());
     match DirBuilder::new().mode(0o700).create(target) {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+            return Err(error).context(what);
+        }
         _ => {}
     }
+    let mounted = mount_image(image)?;
+    let target = File::open(target).context(what)?;
+    mount::attach(mounted.as_fd(), target.as_fd()).context(what)
+}
+
+/// Mounts an image, seen nowhere and gone with the descriptor: by the file itself, or through a
+/// loop device where the kernel (before 6.12) can't.
+///
+/// # Errors
+/// Those of the kernel and of the disk.
+pub fn mount_image(image: &Path) -> Result<OwnedFd> {
     let mount = |source: &Path| {
         let filesystem = mount::Filesystem::open("erofs")?;
         filesystem.set("source", &source.display().to_string())?;
         filesystem.option("ro")?;
         filesystem.mount(MountAttrFlags::MOUNT_ATTR_RDONLY)
     };
-    let mounted = match mount(image) {
-        Ok(mounted) => mounted,
-        Err(_) => {
+    mount(image)
+        .or_else(|_| {
             let device = loop_device::attach(File::open(image)?.as_fd())?;
-            mount(device.path())?
-        }
-    };
-    mount::attach(mounted.as_fd(), File::open(target)?.as_fd())
+            mount(device.path())
+        })
+        .context(|| format!("mount the layer {}", image.display()))
 }
 
 /// Takes the mount away; who still uses files in it does so until they are done.

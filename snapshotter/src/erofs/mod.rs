@@ -13,307 +13,143 @@
 //! of is removed after. So a crash leaves a layer in one form or in both, and the next start
 //! removes what is not recorded.
 
-mod commit;
 mod image;
 mod layers;
 
-use std::collections::HashSet;
-use std::fs::{self, DirBuilder};
-use std::os::unix::fs::DirBuilderExt;
+use std::fs::{self, File};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::SystemTime;
 
 use async_trait::async_trait;
-use berth_store::Store;
-use berth_types::{Error, Result, ResultExt};
-use tokio::sync::RwLock;
+use berth_types::{Result, ResultExt};
 
-use crate::contract::{
-    CommitOptions, Info, Kind, Mount, PrepareOptions, Relabel, Snapshotter, Usage, VOLATILE,
-};
-use crate::directories::{blocking, directories, durability, make_directories, missing};
-use crate::records::{Record, Records};
-use crate::usage;
+use crate::contract::{CommitOptions, Image, Kind, Mount, Usage};
+use crate::directories::{blocking, missing};
+use crate::numbered::{Form, Numbered};
+use crate::overlay::stack;
+use crate::records::{Commit, Record};
 use layers::Layers;
+
+pub use image::probe_erofs;
+pub use layers::mount_image;
 
 /// The name of a layer's image.
 const IMAGE: &str = "layer.erofs";
 
 /// Layers as images.
-pub struct Erofs {
+pub type Erofs = Numbered<Images>;
+
+/// An image for each layer.
+pub struct Images {
     directory: PathBuf,
-    records: Records,
     layers: Layers,
-    next_id: AtomicU64,
-    /// Snapshots being committed, by id: two commits of one would write one image.
-    committing: Mutex<HashSet<u64>>,
-    /// Shared while a directory is there and its record is not yet; exclusive to look for orphans.
-    making: RwLock<()>,
 }
 
-impl Erofs {
-    /// Opens the snapshots below `directory`, which is made if it is missing. What no record names
-    /// is unmounted and removed. What a power cut took from an active snapshot or a view is made
-    /// again, empty.
-    ///
-    /// # Errors
-    /// Those of the disk and of the database.
-    pub fn open(directory: &Path, store: Store) -> Result<Self> {
-        let what = || format!("open the snapshots in {}", directory.display());
-        DirBuilder::new().recursive(true).mode(0o700).create(directory).context(what)?;
-        let records = Records::new(store, "snapshots/erofs", "snapshots/erofs/children");
-        let layers = Layers::new(directory);
-        let recorded = records.list("")?;
-        for (key, record) in &recorded {
-            recover(&directory.join(record.id.to_string()), key, record).context(what)?;
-            if record.kind != Kind::Committed {
-                layers.note_use(record.id, &parents(&records, key)?);
-            }
-        }
-        let used: HashSet<u64> = recorded.into_iter().map(|(_, record)| record.id).collect();
-        let mut newest = used.iter().copied().max().unwrap_or(0);
-        for id in directories(directory).context(what)? {
-            newest = newest.max(id);
-            layers.unmount_unused(id)?;
-            if !used.contains(&id) {
-                tracing::info!(id, "removing the directory of a snapshot without a record");
-                fs::remove_dir_all(directory.join(id.to_string())).context(what)?;
-            }
-        }
-        Ok(Self {
-            directory: directory.to_owned(),
-            records,
-            layers,
-            next_id: AtomicU64::new(newest + 1),
-            committing: Mutex::default(),
-            making: RwLock::new(()),
-        })
-    }
-
-    async fn create(
-        &self,
-        kind: Kind,
-        key: &str,
-        parent: &str,
-        options: PrepareOptions,
-    ) -> Result<Vec<Mount>> {
-        let parents = if parent.is_empty() { Vec::new() } else { self.records.chain(parent)? };
-        // An active parent is refused with its record; until then it must not be mounted.
-        let ids: Vec<u64> = match parents.first().map(|parent| parent.kind) {
-            Some(Kind::Committed) => parents.iter().map(|parent| parent.id).collect(),
-            _ => Vec::new(),
-        };
-        let _making = self.making.read().await;
-        let id = self.next_id.fetch_add(1, Ordering::Relaxed);
-        let made = self.make(id, kind, ids).await;
-        let now = SystemTime::now();
-        let record = Record {
-            id,
-            kind,
-            parent: parent.to_owned(),
-            labels: options.labels,
-            created: now,
-            updated: now,
-            usage: Usage::default(),
-        };
-        let mounts = self.mounts_of(&record, &parents);
-        let recorded = match made {
-            Ok(()) => self.records.create(key, record.clone(), durability(&record)).await,
-            Err(error) => Err(error),
-        };
-        if let Err(error) = recorded {
-            self.layers.release(id).await?;
-            self.remove_directory(id).await?;
-            return Err(error);
-        }
-        Ok(mounts)
-    }
-
-    /// Mounts the layers that the new snapshot `id` is built on, the uppermost first, and makes
-    /// its directories.
-    async fn make(&self, id: u64, kind: Kind, parents: Vec<u64>) -> Result<()> {
-        let below = parents.first().map(|parent| self.layers.target(*parent));
-        self.layers.hold(id, parents).await?;
-        let directory = self.directory.join(id.to_string());
-        blocking(move || {
-            make_directories(&directory, kind, below.as_deref())
-                .context(|| format!("make {}", directory.display()))
-        })
-        .await
-    }
-
-    /// The mounts of an active snapshot or view whose parents are `parents`, nearest first. Kinds
-    /// and options are those of the snapshotter `overlayfs`.
-    fn mounts_of(&self, record: &Record, parents: &[Record]) -> Vec<Mount> {
-        let read_only = record.kind == Kind::View;
-        let own = self.directory.join(record.id.to_string());
-        let bind = |source: PathBuf| Mount {
-            kind: "bind".to_owned(),
-            source: source.display().to_string(),
-            options: vec![if read_only { "ro" } else { "rw" }.to_owned(), "rbind".to_owned()],
-        };
-        match parents {
-            [] => return vec![bind(own.join("fs"))],
-            [parent] if read_only => return vec![bind(self.layers.target(parent.id))],
-            _ => {}
-        }
-        let mut options = vec!["index=off".to_owned()];
-        if !read_only {
-            options.push(format!("workdir={}", own.join("work").display()));
-            options.push(format!("upperdir={}", own.join("fs").display()));
-            if record.labels.contains_key(VOLATILE) {
-                options.push("volatile".to_owned());
-            }
-        }
-        let target = |parent: &Record| self.layers.target(parent.id).display().to_string();
-        let lower: Vec<_> = parents.iter().map(target).collect();
-        options.push(format!("lowerdir={}", lower.join(":")));
-        vec![Mount { kind: "overlay".to_owned(), source: "overlay".to_owned(), options }]
-    }
-
-    /// Removes what may be many files, off the async threads.
-    async fn remove_directory(&self, id: u64) -> Result<()> {
-        let directory = self.directory.join(id.to_string());
-        blocking(move || {
-            let removed = fs::remove_dir_all(&directory).or_else(missing);
-            removed.context(|| format!("remove {}", directory.display()))
-        })
-        .await
+impl Images {
+    fn own(&self, id: u64) -> PathBuf {
+        self.directory.join(id.to_string())
     }
 }
 
 #[async_trait]
-impl Snapshotter for Erofs {
-    fn name(&self) -> &'static str {
-        "erofs"
+impl Form for Images {
+    const NAME: &'static str = "erofs";
+    const TABLES: (&'static str, &'static str) = ("snapshots/erofs", "snapshots/erofs/children");
+
+    fn new(directory: &Path) -> Self {
+        Self { directory: directory.to_owned(), layers: Layers::new(directory) }
     }
 
-    async fn stat(&self, key: &str) -> Result<Info> {
-        Ok(self.records.get(key)?.into_info(key))
-    }
-
-    async fn update(&self, key: &str, change: Relabel) -> Result<Info> {
-        Ok(self.records.update(key, change).await?.into_info(key))
-    }
-
-    async fn usage(&self, key: &str) -> Result<Usage> {
-        let record = self.records.get(key)?;
-        match record.kind {
-            Kind::Committed => Ok(record.usage),
-            Kind::View => Ok(Usage::default()),
-            Kind::Active => {
-                let files = self.directory.join(record.id.to_string()).join("fs");
-                let what = format!("measure {}", files.display());
-                blocking(move || usage::measure(&files).context(|| what)).await
-            }
+    fn recover(&self, record: &Record) -> std::io::Result<()> {
+        let own = self.own(record.id);
+        if record.kind != Kind::Committed {
+            return fs::remove_file(own.join(IMAGE)).or_else(missing);
         }
-    }
-
-    async fn mounts(&self, key: &str) -> Result<Vec<Mount>> {
-        let chain = self.records.chain(key)?;
-        match chain.split_first() {
-            Some((record, parents)) if record.kind != Kind::Committed => {
-                // Mounts don't outlive the machine.
-                let ids = parents.iter().map(|parent| parent.id).collect();
-                self.layers.hold(record.id, ids).await?;
-                Ok(self.mounts_of(record, parents))
-            }
-            _ => Err(Error::failed_precondition(format!(
-                "snapshot {key:?} is committed: make a view of it to mount it"
-            ))),
-        }
-    }
-
-    async fn prepare(
-        &self,
-        key: &str,
-        parent: &str,
-        options: PrepareOptions,
-    ) -> Result<Vec<Mount>> {
-        self.create(Kind::Active, key, parent, options).await
-    }
-
-    async fn view(&self, key: &str, parent: &str, options: PrepareOptions) -> Result<Vec<Mount>> {
-        self.create(Kind::View, key, parent, options).await
-    }
-
-    async fn commit(&self, name: &str, key: &str, options: CommitOptions) -> Result<()> {
-        self.commit_image(name, key, options).await
-    }
-
-    async fn remove(&self, key: &str) -> Result<()> {
-        let durability = durability(&self.records.get(key)?);
-        let record = self.records.remove(key, durability).await?;
-        // The snapshot is gone for its clients; what is left of it is found by a cleanup.
-        let released = self.layers.forget(record.id).await;
-        if let Err(error) = released.and(self.remove_directory(record.id).await) {
-            tracing::warn!(key, %error, "a removed snapshot still takes space");
-        }
-        Ok(())
-    }
-
-    async fn list(&self, prefix: &str) -> Result<Vec<Info>> {
-        let records = self.records.list(prefix)?;
-        Ok(records.into_iter().map(|(key, record)| record.into_info(&key)).collect())
-    }
-
-    async fn cleanup(&self) -> Result<()> {
-        let _alone = self.making.write().await;
-        let recorded = self.records.list("")?;
-        for (_, record) in &recorded {
-            if record.kind == Kind::Committed {
-                self.layers.release(record.id).await?;
-            }
-        }
-        let used: HashSet<u64> = recorded.into_iter().map(|(_, record)| record.id).collect();
-        let found = directories(&self.directory).context(|| "list the snapshots' directories")?;
-        for id in found.into_iter().filter(|id| !used.contains(id)) {
-            self.layers.forget(id).await?;
-            self.remove_directory(id).await?;
-        }
-        Ok(())
-    }
-
-    async fn changes(&self, key: &str) -> Result<PathBuf> {
-        let record = self.records.get(key)?;
-        if record.kind == Kind::Active {
-            return Ok(self.directory.join(record.id.to_string()).join("fs"));
-        }
-        Err(Error::failed_precondition(format!("snapshot {key:?} is not active: it can't change")))
-    }
-
-    /// Layers that nothing else uses stay mounted until the next [`Snapshotter::cleanup`].
-    async fn layers(&self, key: &str) -> Result<Vec<PathBuf>> {
-        let chain = self.records.chain(key)?;
-        let committed = chain.iter().filter(|record| record.kind == Kind::Committed);
-        let ids = committed.map(|record| record.id).collect();
-        self.layers.hold(chain[0].id, ids).await?;
-        let path = |record: &Record| match record.kind {
-            Kind::Committed => self.layers.target(record.id),
-            Kind::Active | Kind::View => self.directory.join(record.id.to_string()).join("fs"),
-        };
-        Ok(chain.iter().map(path).collect())
-    }
-}
-
-/// The ids of the layers that a snapshot is built on.
-fn parents(records: &Records, key: &str) -> Result<Vec<u64>> {
-    Ok(records.chain(key)?.iter().skip(1).map(|parent| parent.id).collect())
-}
-
-/// Sets right what a crash left of a recorded snapshot in its directory `own`.
-fn recover(own: &Path, key: &str, record: &Record) -> std::io::Result<()> {
-    if record.kind == Kind::Committed {
         fs::remove_dir_all(own.join("fs")).or_else(missing)?;
-        return fs::remove_dir_all(own.join("work")).or_else(missing);
+        fs::remove_dir_all(own.join("work")).or_else(missing)
     }
-    fs::remove_file(own.join(IMAGE)).or_else(missing)?;
-    if !own.join("fs").exists() {
-        tracing::warn!(key, "the snapshot's files did not reach the disk: starting empty");
-        fs::remove_dir_all(own).or_else(missing)?;
-        make_directories(own, record.kind, None)?;
+
+    fn note_use(&self, id: u64, parents: &[u64]) {
+        self.layers.note_use(id, parents);
     }
-    Ok(())
+
+    fn found(&self, id: u64) -> Result<()> {
+        self.layers.unmount_unused(id)
+    }
+
+    async fn hold(&self, id: u64, parents: Vec<u64>) -> Result<()> {
+        self.layers.hold(id, parents).await
+    }
+
+    async fn release(&self, id: u64) -> Result<()> {
+        self.layers.release(id).await
+    }
+
+    async fn forget(&self, id: u64) -> Result<()> {
+        self.layers.forget(id).await
+    }
+
+    fn mounts(&self, record: &Record, parents: &[Record]) -> Vec<Mount> {
+        let lowers: Vec<_> = parents.iter().map(|parent| self.layers.target(parent.id)).collect();
+        vec![stack(record, &self.own(record.id), &lowers)]
+    }
+
+    fn files(&self, record: &Record) -> PathBuf {
+        match record.kind {
+            Kind::Committed => self.layers.target(record.id),
+            Kind::Active | Kind::View => self.own(record.id).join("fs"),
+        }
+    }
+
+    fn open(&self, record: &Record) -> Result<OwnedFd> {
+        if record.kind == Kind::Committed {
+            return mount_image(&self.own(record.id).join(IMAGE));
+        }
+        let files = self.files(record);
+        File::open(&files).map(OwnedFd::from).context(|| format!("open {}", files.display()))
+    }
+
+    fn image(&self, id: u64) -> Option<PathBuf> {
+        Some(self.own(id).join(IMAGE))
+    }
+
+    async fn commit(&self, record: &Record, options: &CommitOptions) -> Result<Commit> {
+        let own = self.own(record.id);
+        let (given, synced) = (options.image.clone(), options.synced);
+        blocking(move || {
+            let image = own.join(IMAGE);
+            let Image { inodes, checksum } = match given {
+                Some(given) => {
+                    if !synced {
+                        image::sync(&image)?;
+                    }
+                    given
+                }
+                None => image::write(&own.join("fs"), &image)?,
+            };
+            let usage = Usage { size: image::size(&image)?, inodes };
+            Ok(Commit { usage, checksum: Some(checksum) })
+        })
+        .await
+    }
+
+    async fn committed(&self, id: u64, done: bool) -> Result<()> {
+        let own = self.own(id);
+        blocking(move || {
+            if !done {
+                return fs::remove_file(own.join(IMAGE))
+                    .or_else(missing)
+                    .context(|| "remove an image not committed");
+            }
+            let removed = fs::remove_dir_all(own.join("fs"))
+                .or_else(missing)
+                .and_then(|()| fs::remove_dir_all(own.join("work")).or_else(missing));
+            // The snapshot is committed; what is left of its directory goes with it or at a start.
+            if let Err(error) = removed {
+                tracing::warn!(id, %error, "a committed snapshot takes more space than it needs");
+            }
+            Ok(())
+        })
+        .await
+    }
 }

@@ -5,7 +5,7 @@ use std::io::Read;
 use std::os::fd::OwnedFd;
 
 use berth_types::{Error, Result};
-use rustix::fs::{AtFlags, FileType, Mode, OFlags};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
 use super::{Layer, Whiteouts, metadata};
@@ -148,7 +148,9 @@ impl Layer {
         if FileType::from_raw_mode(source.st_mode) == FileType::Directory {
             return Err(refused(&entry.path, "it is a hard link to a directory"));
         }
-        if stat(parent, name).is_ok_and(|there| there.st_ino == source.st_ino) {
+        // Numbers of inodes are those of their filesystem, of which an overlay may show several.
+        let same = |there: &Stat| (there.st_dev, there.st_ino) == (source.st_dev, source.st_ino);
+        if stat(parent, name).is_ok_and(|there| same(&there)) {
             return Ok(());
         }
         let mut gone = false;

@@ -21,9 +21,9 @@ use super::launch::Launch;
 use super::{Attached, Containers, Responses, options};
 use crate::files::Files;
 use crate::images::Obtained;
+use crate::name;
 use crate::progress::Listener;
 use crate::rows::{self, Row};
-use crate::{SNAPSHOTTER, name};
 
 /// What a specification in a record is called, as containerd's clients call it.
 const SPEC_TYPE: &str = "types.containerd.io/opencontainers/runtime-spec/1/Spec";
@@ -100,8 +100,9 @@ impl Containers {
         let config = &image.resolved.image.config;
         let spec = options::spec(self.namespace(), id, &options, config, &files)?;
         let row = row(&spec, options, &image, purpose)?;
-        let (record, row) = self.insert(record(id, &spec, &row, &image)?, row, names).await?;
-        match self.furnish(id, &row, &spec, &image, listener).await {
+        let record = record(id, &spec, &row, &image, self.scope.snapshotter()?)?;
+        let (record, row) = self.insert(record, row, names).await?;
+        match self.furnish(&record, &row, &spec, &image, listener).await {
             Ok(rootfs) => Ok(Made { launch: Launch::new(record, &row, rootfs, files.log()), row }),
             Err(error) => {
                 self.discard(id, Durability::Buffered).await;
@@ -132,21 +133,23 @@ impl Containers {
     /// Makes the files and the snapshot; returns the mounts of the root file system.
     async fn furnish(
         &self,
-        id: &str,
+        record: &Record,
         row: &Row,
         spec: &Spec,
         image: &Obtained,
         listener: &Listener,
     ) -> Result<Vec<Mount>> {
+        let (id, snapshotter) = (record.id.as_str(), record.snapshotter.as_str());
         let files = Files::of(&self.engine.parts().root, self.namespace(), id);
         let hostname = spec.hostname.as_deref().unwrap_or_default();
         let options = row.options.as_ref();
         files.create(hostname, options.is_some_and(options::is_on_host_network))?;
-        let snapshots = self.scope.snapshots(SNAPSHOTTER)?;
+        let snapshots = self.scope.snapshots(snapshotter)?;
         let parent = image.resolved.chain_id().map(ToString::to_string).unwrap_or_default();
         let mounts = match snapshots.prepare(id, &parent, labels(row)).await {
             Err(error) if error.kind() == Kind::NotFound => {
-                self.engine.images(self.scope.clone()).unpack(image, listener).await?;
+                let images = self.engine.images(self.scope.clone());
+                images.unpack(image, snapshotter, listener).await?;
                 snapshots.prepare(id, &parent, labels(row)).await?
             }
             mounts => mounts?,
@@ -184,7 +187,13 @@ fn row(spec: &Spec, options: ContainerOptions, image: &Obtained, purpose: Purpos
     })
 }
 
-fn record(id: &str, spec: &Spec, row: &Row, image: &Obtained) -> Result<Record> {
+fn record(
+    id: &str,
+    spec: &Spec,
+    row: &Row,
+    image: &Obtained,
+    snapshotter: String,
+) -> Result<Record> {
     let json = serde_json::to_vec(spec)
         .map_err(|error| Error::internal(format!("write a specification: {error}")))?;
     Ok(Record {
@@ -195,7 +204,7 @@ fn record(id: &str, spec: &Spec, row: &Row, image: &Obtained) -> Result<Record> 
         image: image.name.clone(),
         runtime: Some(Runtime { name: DEFAULT_RUNTIME.to_owned(), options: None }),
         spec: Some(Any { type_url: SPEC_TYPE.to_owned(), value: json }),
-        snapshotter: SNAPSHOTTER.to_owned(),
+        snapshotter,
         snapshot_key: id.to_owned(),
         ..Record::default()
     })

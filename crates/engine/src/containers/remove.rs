@@ -10,7 +10,6 @@ use berth_types::{Error, Kind, Result};
 use super::Containers;
 use super::find::Found;
 use super::kill::death;
-use crate::SNAPSHOTTER;
 use crate::files::Files;
 use crate::live::Live;
 
@@ -90,7 +89,10 @@ impl Containers {
     /// Removes what a container without a record leaves, and tells subscribers that it is gone.
     /// What stays in spite of it is garbage.
     pub(crate) async fn clear(&self, id: &str) {
-        self.remove_snapshot(SNAPSHOTTER, id).await;
+        // The record, which named the snapshotter, is gone.
+        for snapshotter in self.scope.metadata().snapshotters() {
+            self.remove_snapshot(snapshotter, id).await;
+        }
         if let Err(error) = Files::of(&self.engine.parts().root, self.namespace(), id).remove() {
             tracing::warn!(id, %error, "files of a removed container are left behind");
         }
@@ -106,7 +108,8 @@ impl Containers {
             Err(error) => Err(error),
         };
         match removed {
-            Err(error) if error.kind() != Kind::NotFound => {
+            // Of a snapshotter that is not there, nothing is known.
+            Err(error) if !matches!(error.kind(), Kind::NotFound | Kind::Unavailable) => {
                 tracing::warn!(key, %error, "the snapshot of a removed container is left behind");
             }
             _ => {}

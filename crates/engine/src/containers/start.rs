@@ -10,7 +10,6 @@ use berth_types::{Error, Result};
 use super::find::Found;
 use super::launch::{self, Launch};
 use super::{Attached, Containers, state};
-use crate::SNAPSHOTTER;
 use crate::files::Files;
 use crate::live::Live;
 use crate::rows::{self, Row};
@@ -92,7 +91,8 @@ impl Containers {
     ) -> Result<Attached> {
         let before = own_row(found)?.clone();
         let record = self.record(&found.id)?;
-        let mounts = self.scope.snapshots(SNAPSHOTTER)?.mounts(&record.snapshot_key).await?;
+        let snapshots = self.scope.snapshots(&record.snapshotter)?;
+        let mounts = snapshots.mounts(&record.snapshot_key).await?;
         let files = Files::of(&self.engine.parts().root, self.namespace(), &found.id);
         let launch = Launch::new(record, &before, launch::mounts(mounts), files.log());
         live.begin();

@@ -7,7 +7,6 @@ use berth_types::{Kind, Platform, Result};
 use prost_types::Timestamp;
 
 use super::{Images, target};
-use crate::SNAPSHOTTER;
 
 impl Images {
     /// What there is to say of an image: of what it is on this machine, or else of what is here
@@ -45,7 +44,7 @@ impl Images {
 
     /// What the unpacked layers take.
     async fn size(&self, image: &Resolved) -> Result<u64> {
-        let snapshots = self.scope.snapshots(SNAPSHOTTER)?;
+        let snapshots = self.scope.snapshots(&self.snapshotter_of(image).await?)?;
         let mut size = 0;
         for layer in &image.layers {
             match snapshots.usage(layer.chain_id.as_str()).await {
@@ -56,6 +55,21 @@ impl Images {
             }
         }
         Ok(size)
+    }
+}
+
+impl Images {
+    /// The snapshotter that has an image: that of new containers, or another if only that has it.
+    async fn snapshotter_of(&self, image: &Resolved) -> Result<String> {
+        let usual = self.scope.snapshotter()?;
+        let Some(chain) = image.chain_id() else { return Ok(usual) };
+        let others = self.scope.metadata().snapshotters().filter(|name| *name != usual);
+        for name in std::iter::once(usual.as_str()).chain(others) {
+            if self.scope.snapshots(name)?.stat(chain.as_str()).await.is_ok() {
+                return Ok(name.to_owned());
+            }
+        }
+        Ok(usual)
     }
 }
 

@@ -5,7 +5,6 @@ use berth_pull::Resolved;
 use berth_types::{Error, Kind, Platform, Reference, Result};
 
 use super::{Images, no_such_image, target};
-use crate::SNAPSHOTTER;
 use crate::progress::{self, Listener};
 
 /// An image that containers can be made of.
@@ -60,16 +59,21 @@ impl Images {
         Ok(Obtained { name: record.name, resolved })
     }
 
-    /// Unpacks an image whose content is there, as after another client's fetch.
+    /// Unpacks an image whose content is there, as after another client's fetch, by `snapshotter`.
     ///
     /// # Errors
     /// Those of [`berth_pull::Puller::unpack`].
-    pub(crate) async fn unpack(&self, image: &Obtained, listener: &Listener) -> Result<()> {
+    pub(crate) async fn unpack(
+        &self,
+        image: &Obtained,
+        snapshotter: &str,
+        listener: &Listener,
+    ) -> Result<()> {
         let puller = &self.engine.parts().puller;
         let (namespace, platform) = (self.scope.namespace(), Platform::host());
         let manifest = &image.resolved.manifest;
         let unpack =
-            |progress| puller.unpack(namespace, manifest, &platform, SNAPSHOTTER, progress);
+            |progress| puller.unpack(namespace, manifest, &platform, snapshotter, progress);
         progress::tell_of(unpack, listener).await.map(drop)
     }
 

@@ -7,7 +7,6 @@ use berth_types::{Platform, Reference, Result};
 use tokio::sync::mpsc;
 
 use super::Images;
-use crate::SNAPSHOTTER;
 use crate::progress::{self, Listener};
 
 impl Images {
@@ -64,7 +63,7 @@ impl Images {
             name: None,
             platform,
             credentials,
-            snapshotter: SNAPSHOTTER.to_owned(),
+            snapshotter: self.scope.snapshotter()?,
         };
         let pull = |progress| parts.puller.pull(request, progress);
         let record = progress::tell_of(pull, listener).await?;

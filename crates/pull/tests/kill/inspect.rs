@@ -8,7 +8,7 @@ use berth_snapshotter::Kind;
 use berth_types::Digest;
 use berth_types::image::Descriptor;
 
-use crate::fixture::{Fixture, NAMESPACE, SNAPSHOTTER};
+use crate::fixture::{Fixture, NAMESPACE, snapshotter};
 
 /// Asserts that the stores contradict neither themselves nor each other. True when the image is
 /// there.
@@ -30,7 +30,7 @@ pub(crate) async fn is_whole(fixture: &Fixture) -> bool {
         let image = read(&scope, &target, &"linux/amd64".parse().unwrap()).await.unwrap();
         for layer in &image.layers {
             assert!(scope.content().info(&layer.blob.digest).is_ok());
-            let snapshots = scope.snapshots(SNAPSHOTTER).unwrap();
+            let snapshots = scope.snapshots(snapshotter()).unwrap();
             let snapshot = snapshots.stat(layer.chain_id.as_str()).await.unwrap();
             assert_eq!(snapshot.kind, Kind::Committed);
         }
@@ -43,9 +43,9 @@ async fn snapshots_are_whole(fixture: &Fixture) {
     let snapshots = fixture.snapshots().await;
     for info in &snapshots {
         assert_eq!(info.kind, Kind::Committed, "{} is unfinished", info.key);
-        for directory in scope.snapshots(SNAPSHOTTER).unwrap().layers(&info.key).await.unwrap() {
-            assert!(directory.is_dir(), "{}", directory.display());
-        }
+        // An image that is cut short can't be mounted.
+        let layers = scope.snapshots(snapshotter()).unwrap().layers(&info.key).await.unwrap();
+        assert!(!layers.is_empty());
     }
     let directories = fs::read_dir(fixture.path().join("snapshots")).unwrap().count();
     assert_eq!(directories, snapshots.len(), "a directory for each snapshot");

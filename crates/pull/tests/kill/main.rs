@@ -2,7 +2,8 @@
 //! image is there as a whole or not at all, and the next pull works and fetches nothing twice.
 //!
 //! The points are system calls: strace kills the process as one of its threads enters the n-th of
-//! a kind. Run with `--victim` this program is that process.
+//! a kind. Run with `--victim` this program is that process. The environment may name the
+//! snapshotter, as for the other tests of pulls.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a failed step fails the test")]
 
@@ -30,7 +31,7 @@ use std::process::Command;
 
 use berth_types::Digest;
 
-use crate::fixture::{Fixture, NAMESPACE};
+use crate::fixture::{Fixture, NAMESPACE, snapshotter};
 use crate::hostile::Server;
 use crate::image::{TestImage, layered};
 use crate::served::{answer, parts};
@@ -48,19 +49,28 @@ const POINTS: &[(&str, &[u32])] = &[
     ("renameat2", &[1]),
     // Trees made.
     ("mkdir", &[1, 4, 8]),
-    ("mkdirat", &[1]),
-    ("mknodat", &[1]),
-    ("fsetxattr", &[1]),
-    ("linkat", &[1]),
     ("fsmount", &[1]),
-    ("utimensat", &[1, 5]),
-    ("syncfs", &[1, 2]),
+    ("utimensat", &[1]),
+    ("syncfs", &[1]),
     // Between the pull and the removal.
     ("getpgid", &[1]),
     // Trees and blobs removed, by the pull itself and by the collection that follows.
     ("unlinkat", &[1, 2, 5]),
     ("unlink", &[1, 2, 3]),
 ];
+
+/// The same, only where layers are directories.
+const DIRECTORIES: &[(&str, &[u32])] = &[
+    ("mkdirat", &[1]),
+    ("mknodat", &[1]),
+    ("fsetxattr", &[1]),
+    ("linkat", &[1]),
+    ("utimensat", &[5]),
+    ("syncfs", &[2]),
+];
+
+/// The same, only where layers are images: as they are completed, looked into and synced.
+const IMAGES: &[(&str, &[u32])] = &[("ftruncate", &[1, 2]), ("fsmount", &[2])];
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -89,7 +99,8 @@ async fn kill_at_all_points() {
     let server = Server::start(move |request, _| answer(&all, request)).await;
     let reference = format!("{}/a:v1", server.domain);
     let mut whole = 0;
-    for (call, numbers) in POINTS {
+    let own = if snapshotter() == "erofs" { IMAGES } else { DIRECTORIES };
+    for (call, numbers) in POINTS.iter().chain(own) {
         for number in *numbers {
             println!("kill at {call} {number}");
             let root = tempfile::tempdir().unwrap();

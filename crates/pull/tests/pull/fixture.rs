@@ -10,12 +10,20 @@ use berth_metadata::{Metadata, Scope};
 use berth_proto::containerd::services::images::v1::Image;
 use berth_pull::{ImportRequest, Progress, PullRequest, Puller, Reclaim};
 use berth_registry::{Client, Config, Credentials, Patience};
-use berth_snapshotter::{Info, Overlay};
+use berth_snapshotter::{Erofs, Info, Overlay, Snapshotter};
 use berth_store::Store;
 use berth_types::{Platform, Result};
+use rustix::mount::UnmountFlags;
 use tempfile::TempDir;
 
-pub(crate) const SNAPSHOTTER: &str = "overlayfs";
+/// The snapshotter under test, which the environment may name: `erofs`, or `overlayfs`.
+pub(crate) fn snapshotter() -> &'static str {
+    match std::env::var("SNAPSHOTTER").as_deref() {
+        Ok("overlayfs") => "overlayfs",
+        _ => "erofs",
+    }
+}
+
 pub(crate) const NAMESPACE: &str = "default";
 
 pub(crate) struct Fixture {
@@ -37,9 +45,13 @@ impl Fixture {
     pub(crate) async fn at(root: &Path) -> Self {
         let store = Store::open(&root.join("berth.db")).unwrap();
         let content = ContentStore::open(root).unwrap();
-        let overlay = Overlay::open(&root.join("snapshots"), store.clone()).unwrap();
-        let overlay = vec![Arc::new(overlay) as _];
-        let metadata = Metadata::open(store, content.clone(), overlay, None).await.unwrap();
+        let snapshots = root.join("snapshots");
+        let snapshotter: Arc<dyn Snapshotter> = match snapshotter() {
+            "erofs" => Arc::new(Erofs::open(&snapshots, store.clone()).unwrap()),
+            _ => Arc::new(Overlay::open(&snapshots, store.clone()).unwrap()),
+        };
+        let all = vec![snapshotter];
+        let metadata = Metadata::open(store, content.clone(), all, None).await.unwrap();
         let patience =
             Patience { attempts: 2, first_pause: Duration::from_millis(5), ..Patience::default() };
         let client = Client::new(Config { patience, ..Config::default() });
@@ -76,7 +88,7 @@ impl Fixture {
         let request = ImportRequest {
             namespace: NAMESPACE.to_owned(),
             platform: "linux/amd64".parse().unwrap(),
-            snapshotter: SNAPSHOTTER.to_owned(),
+            snapshotter: snapshotter().to_owned(),
         };
         self.puller.import(request, Cursor::new(archive), Progress::silent()).await
     }
@@ -87,7 +99,7 @@ impl Fixture {
 
     pub(crate) async fn snapshots(&self) -> Vec<Info> {
         let scope = self.scope(NAMESPACE);
-        scope.snapshots(SNAPSHOTTER).unwrap().list(&[]).await.unwrap()
+        scope.snapshots(snapshotter()).unwrap().list(&[]).await.unwrap()
     }
 
     /// Asserts that a failed operation left nothing once garbage is collected.
@@ -110,6 +122,20 @@ impl Fixture {
     }
 }
 
+/// Layers stay mounted for the snapshots that a test leaves.
+impl Drop for Fixture {
+    fn drop(&mut self) {
+        let table = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+        let targets = table.lines().filter_map(|line| line.split(' ').nth(4));
+        let below = |target: &&str| {
+            Path::new(target).starts_with(&self.path) && Path::new(target) != self.path
+        };
+        for target in targets.filter(below) {
+            let _ = rustix::mount::unmount(target, UnmountFlags::DETACH);
+        }
+    }
+}
+
 pub(crate) fn request(namespace: &str, reference: &str, platform: &str) -> PullRequest {
     PullRequest {
         name: None,
@@ -117,6 +143,6 @@ pub(crate) fn request(namespace: &str, reference: &str, platform: &str) -> PullR
         reference: reference.parse().unwrap(),
         platform: platform.parse::<Platform>().unwrap(),
         credentials: Credentials::Anonymous,
-        snapshotter: SNAPSHOTTER.to_owned(),
+        snapshotter: snapshotter().to_owned(),
     }
 }

@@ -10,7 +10,7 @@ use berth_types::image::{Descriptor, media_type};
 use serde_json::json;
 
 use crate::docker::{DockerRegistry, Options};
-use crate::fixture::{Fixture, NAMESPACE, SNAPSHOTTER, request};
+use crate::fixture::{Fixture, NAMESPACE, request, snapshotter};
 use crate::image::{LayerBuilder, TestImage, layered};
 
 #[tokio::test]
@@ -30,7 +30,7 @@ async fn a_pulled_image_is_whole_and_kept() {
     let chain: Vec<_> = resolved.layers.iter().map(|l| l.chain_id.to_string()).collect();
     let mut parent = String::new();
     for chain_id in &chain {
-        let snapshot = scope.snapshots(SNAPSHOTTER).unwrap().stat(chain_id).await.unwrap();
+        let snapshot = scope.snapshots(snapshotter()).unwrap().stat(chain_id).await.unwrap();
         assert_eq!((snapshot.kind, &snapshot.parent), (Kind::Committed, &parent));
         parent = chain_id.clone();
     }
@@ -53,7 +53,7 @@ async fn a_pulled_image_is_whole_and_kept() {
     let source = "containerd.io/distribution.source.127.0.0.1";
     assert_eq!(of_manifest.get(source).map(String::as_str), Some("some/image"));
     let of_config = labels(&resolved.config.digest);
-    assert_eq!(of_config["containerd.io/gc.ref.snapshot.overlayfs"], chain[3]);
+    assert_eq!(of_config[&format!("containerd.io/gc.ref.snapshot.{}", snapshotter())], chain[3]);
     let of_layer = labels(&resolved.layers[1].blob.digest);
     assert_eq!(of_layer["containerd.io/uncompressed"], resolved.layers[1].diff_id.to_string());
 
@@ -175,7 +175,7 @@ async fn content_that_a_client_put_there_is_unpacked() {
     let top_down = fixture.snapshots().await;
     let mut keys: Vec<_> = top_down.iter().map(|info| info.key.clone()).collect();
     while let Some(key) = keys.pop() {
-        if scope.snapshots(SNAPSHOTTER).unwrap().remove(&key).await.is_err() {
+        if scope.snapshots(snapshotter()).unwrap().remove(&key).await.is_err() {
             keys.insert(0, key);
         }
     }
@@ -185,7 +185,7 @@ async fn content_that_a_client_put_there_is_unpacked() {
         let silent = Progress::silent();
         let target = image.descriptor();
         let (puller, platform) = (fixture.puller.clone(), &platform);
-        async move { puller.unpack(NAMESPACE, &target, platform, SNAPSHOTTER, silent).await }
+        async move { puller.unpack(NAMESPACE, &target, platform, snapshotter(), silent).await }
     };
     let resolved = unpack().await.unwrap();
     assert_eq!(fixture.snapshots().await.len(), 4);

@@ -2,7 +2,7 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 
-use berth_archive::{Decompress, Options, Whiteouts, settle};
+use berth_archive::{Decompress, Lowers, Options, Whiteouts, settle};
 use berth_metadata::Scope;
 use berth_proto::containerd::services::diff::v1::ApplyRequest;
 use berth_proto::containerd::types::Descriptor;
@@ -58,8 +58,7 @@ fn write(stream: Output, tree: &Tree, sync: bool) -> Result<Descriptor> {
     if !tree.lowers.is_empty() {
         let lowers: Vec<OwnedFd> =
             tree.lowers.iter().map(|lower| tree::open(lower)).collect::<Result<_>>()?;
-        let lowers: Vec<_> = lowers.iter().map(AsFd::as_fd).collect();
-        settle(upper.as_fd(), &lowers, &applied)?;
+        settle(upper.as_fd(), &Lowers::new(lowers), &applied)?;
     }
     if sync {
         tree::sync(upper)?;

@@ -21,7 +21,7 @@ pub(super) async fn import(
     to: ImageStore,
     reporter: &Reporter,
 ) -> Result<()> {
-    let (platform, snapshotter) = unpacked(&to)?;
+    let (platform, snapshotter) = unpacked(scope, &to)?;
     let archive = bytes::receive(backend.streams.take(scope.namespace(), &from.stream)?);
     let namespace = scope.namespace().to_owned();
     let known = scope.images().list(&[])?;

@@ -24,9 +24,6 @@ use self::progress::Reporter;
 use super::backend::Backend;
 use super::streaming::decode;
 
-/// The snapshotter of a client that names none.
-const SNAPSHOTTER: &str = "overlayfs";
-
 /// Brings images from one place to another.
 pub(crate) struct Transfer(pub(crate) Backend);
 
@@ -83,12 +80,12 @@ fn kind(message: &Any) -> &str {
 }
 
 /// For which platform and by which snapshotter an image is to be unpacked.
-fn unpacked(store: &ImageStore) -> Outcome<(Platform, String)> {
+fn unpacked(scope: &Scope, store: &ImageStore) -> Outcome<(Platform, String)> {
     let first = store.unpacks.first().cloned().unwrap_or_default();
     let wanted = first.platform.as_ref().or_else(|| store.platforms.first());
     let platform = wanted.map(platform).unwrap_or_else(Platform::host);
     let snapshotter = match first.snapshotter.as_str() {
-        "" => SNAPSHOTTER.to_owned(),
+        "" => scope.snapshotter()?,
         name => name.to_owned(),
     };
     Ok((platform, snapshotter))

@@ -27,7 +27,7 @@ pub(super) async fn pull(
 ) -> Result<()> {
     let reference: berth_types::Reference = from.reference.parse()?;
     let credentials = credentials(backend, scope, &from).await?;
-    let (platform, snapshotter) = unpacked(&to)?;
+    let (platform, snapshotter) = unpacked(scope, &to)?;
     let name = match to.name.as_str() {
         "" => reference.clone().canonical().to_string(),
         name => name.to_owned(),

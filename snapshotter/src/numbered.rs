@@ -1,0 +1,413 @@
+//! What all snapshotters have in common that keep each snapshot in a directory named by a number:
+//! everything but the form that a layer has in it.
+//!
+//! A directory is made before the record that names it and removed after that record is gone, so a
+//! crash leaves nothing worse than an orphan, which the next start removes. Numbers are small so
+//! that 128 layers fit the one page that mount(2) takes.
+
+use std::collections::HashSet;
+use std::fs::{self, DirBuilder, File};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::SystemTime;
+
+use async_trait::async_trait;
+use berth_store::Store;
+use berth_types::{Error, Result, ResultExt};
+use tokio::sync::RwLock;
+
+use crate::contract::{
+    CommitOptions, Info, Kind, Mount, PrepareOptions, Relabel, Snapshotter, Usage,
+};
+use crate::directories::{blocking, directories, durability, make_directories, missing};
+use crate::records::{Commit, Record, Records};
+use crate::usage;
+
+/// The form in which layers are kept below a directory. Ids name snapshots and their directories.
+#[async_trait]
+pub trait Form: Send + Sync + Sized + 'static {
+    /// The name of the snapshotter.
+    const NAME: &'static str;
+
+    /// The tables of its records: those, and which have which parent.
+    const TABLES: (&'static str, &'static str);
+
+    /// Whether a layer has only what changed against those below it.
+    const STACKED: bool = true;
+
+    /// The form of layers below `directory`.
+    fn new(directory: &Path) -> Self;
+
+    /// Sets right what a crash left of a snapshot that has a record and a directory.
+    fn recover(&self, _record: &Record) -> io::Result<()> {
+        Ok(())
+    }
+
+    /// Hears at the start of a snapshot that uses the layers `parents`.
+    fn note_use(&self, _id: u64, _parents: &[u64]) {}
+
+    /// Hears at the start of every directory, recorded or not, after all uses.
+    fn found(&self, _id: u64) -> Result<()> {
+        Ok(())
+    }
+
+    /// Makes the layers `parents`, the uppermost first, usable for `id`.
+    async fn hold(&self, _id: u64, _parents: Vec<u64>) -> Result<()> {
+        Ok(())
+    }
+
+    /// The opposite of [`hold`](Self::hold).
+    async fn release(&self, _id: u64) -> Result<()> {
+        Ok(())
+    }
+
+    /// The same for a snapshot that is gone, which itself can't be used any more.
+    async fn forget(&self, id: u64) -> Result<()> {
+        self.release(id).await
+    }
+
+    /// Fills the directories, just made, of a new snapshot with what it has of its parent.
+    async fn fill(&self, _id: u64, _kind: Kind, _parent: Option<u64>) -> Result<()> {
+        Ok(())
+    }
+
+    /// The mounts of an active snapshot or view whose parents are `parents`, nearest first. Kinds
+    /// and options are those that containerd's snapshotter of the name gives, which clients parse.
+    fn mounts(&self, record: &Record, parents: &[Record]) -> Vec<Mount>;
+
+    /// The directory in which a snapshot's files are: of a layer, after [`hold`](Self::hold).
+    fn files(&self, record: &Record) -> PathBuf;
+
+    /// Opens that directory, held or not.
+    fn open(&self, record: &Record) -> Result<OwnedFd> {
+        let files = self.files(record);
+        File::open(&files).map(OwnedFd::from).context(|| format!("open {}", files.display()))
+    }
+
+    /// Where an image of an active snapshot's layer may be put; see [`Snapshotter::image`].
+    fn image(&self, _id: u64) -> Option<PathBuf> {
+        None
+    }
+
+    /// Makes a layer of an active snapshot, and puts it on the disk. Its record follows. One at a
+    /// time for each snapshot.
+    async fn commit(&self, record: &Record, options: &CommitOptions) -> Result<Commit>;
+
+    /// Hears how a [`commit`](Self::commit) ended: with a record, or not.
+    async fn committed(&self, _id: u64, _done: bool) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// Snapshots in numbered directories.
+pub struct Numbered<F> {
+    directory: PathBuf,
+    records: Records,
+    form: Arc<F>,
+    next_id: AtomicU64,
+    /// Snapshots being committed, by id: two commits of one would make one layer.
+    committing: Mutex<HashSet<u64>>,
+    /// Shared while a directory is there and its record is not yet; exclusive to look for orphans.
+    making: RwLock<()>,
+}
+
+impl<F: Form> Numbered<F> {
+    /// Opens the snapshots below `directory`, which is made if it is missing. Directories that no
+    /// record names are removed. Those that a power cut took from an active snapshot or a view are
+    /// made again, empty.
+    ///
+    /// # Errors
+    /// Those of the disk and of the database.
+    pub fn open(directory: &Path, store: Store) -> Result<Self> {
+        let what = || format!("open the snapshots in {}", directory.display());
+        DirBuilder::new().recursive(true).mode(0o700).create(directory).context(what)?;
+        let records = Records::new(store, F::TABLES.0, F::TABLES.1);
+        let this = Self {
+            directory: directory.to_owned(),
+            form: Arc::new(F::new(directory)),
+            next_id: AtomicU64::new(0),
+            committing: Mutex::default(),
+            making: RwLock::default(),
+            records,
+        };
+        let recorded = this.records.list("")?;
+        for (key, record) in &recorded {
+            this.recover(key, record).context(what)?;
+        }
+        let used: HashSet<u64> = recorded.into_iter().map(|(_, record)| record.id).collect();
+        let mut newest = used.iter().copied().max().unwrap_or(0);
+        for id in directories(directory).context(what)? {
+            newest = newest.max(id);
+            this.form.found(id)?;
+            if !used.contains(&id) {
+                tracing::info!(id, "removing the directory of a snapshot without a record");
+                fs::remove_dir_all(this.own(id)).context(what)?;
+            }
+        }
+        this.next_id.store(newest + 1, Ordering::Relaxed);
+        Ok(this)
+    }
+
+    fn recover(&self, key: &str, record: &Record) -> Result<()> {
+        if record.kind != Kind::Committed {
+            let parents: Vec<_> = self.records.chain(key)?.iter().skip(1).map(id).collect();
+            self.form.note_use(record.id, &parents);
+            let own = self.own(record.id);
+            if !own.join("fs").exists() {
+                tracing::warn!(key, "the snapshot's files did not reach the disk: starting empty");
+                let made = fs::remove_dir_all(&own).or_else(missing);
+                made.and_then(|()| make_directories(&own, record.kind, None))
+                    .context(|| format!("make {}", own.display()))?;
+            }
+        }
+        self.form.recover(record).context(|| format!("recover snapshot {key:?}"))
+    }
+
+    async fn create(
+        &self,
+        kind: Kind,
+        key: &str,
+        parent: &str,
+        options: PrepareOptions,
+    ) -> Result<Vec<Mount>> {
+        let parents = if parent.is_empty() { Vec::new() } else { self.records.chain(parent)? };
+        let _making = self.making.read().await;
+        let id = self.next_id.fetch_add(1, Ordering::Relaxed);
+        let made = self.make(id, kind, &parents).await;
+        let now = SystemTime::now();
+        let record = Record {
+            id,
+            kind,
+            parent: parent.to_owned(),
+            labels: options.labels,
+            created: now,
+            updated: now,
+            usage: Usage::default(),
+            checksum: None,
+        };
+        let mounts = self.form.mounts(&record, &parents);
+        let durability = durability(&record);
+        let recorded = match made {
+            Ok(()) => self.records.create(key, record, durability).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = recorded {
+            self.clear(id).await?;
+            return Err(error);
+        }
+        Ok(mounts)
+    }
+
+    async fn make(&self, id: u64, kind: Kind, parents: &[Record]) -> Result<()> {
+        let parent = match parents.first() {
+            // An active parent is refused with its record; until then it must not be used.
+            Some(parent) if parent.kind != Kind::Committed => None,
+            Some(parent) => {
+                self.form.hold(id, parents.iter().map(self::id).collect()).await?;
+                Some(parent)
+            }
+            None => None,
+        };
+        let below = parent.map(|parent| self.form.files(parent));
+        let directory = self.own(id);
+        let made = blocking(move || {
+            make_directories(&directory, kind, below.as_deref())
+                .context(|| format!("make {}", directory.display()))
+        });
+        made.await?;
+        self.form.fill(id, kind, parent.map(|parent| parent.id)).await
+    }
+
+    /// Removes what a snapshot without a record has.
+    async fn clear(&self, id: u64) -> Result<()> {
+        self.form.forget(id).await?;
+        let directory = self.own(id);
+        // These may be many files.
+        blocking(move || {
+            let removed = fs::remove_dir_all(&directory).or_else(missing);
+            removed.context(|| format!("remove {}", directory.display()))
+        })
+        .await
+    }
+
+    async fn commit_alone(&self, name: &str, key: &str, options: CommitOptions) -> Result<u64> {
+        let id = self.records.get(key)?.id;
+        let Some(_alone) = Committing::begin(&self.committing, id) else {
+            return Err(Error::failed_precondition(format!(
+                "snapshot {key:?} is being committed already"
+            )));
+        };
+        // Whoever was alone before may have ended just now.
+        let record = self.records.get(key)?;
+        if record.kind != Kind::Active {
+            return Err(not_active(key));
+        }
+        if !F::STACKED && options.parent.as_ref().is_some_and(|parent| *parent != record.parent) {
+            return Err(Error::unimplemented(format!(
+                "snapshotter {} takes no parent at commit: prepare {key:?} on it",
+                F::NAME
+            )));
+        }
+        let committed = match self.form.commit(&record, &options).await {
+            Ok(made) => self.records.commit(name, key, made, options).await,
+            Err(error) => Err(error),
+        };
+        self.form.committed(record.id, committed.is_ok()).await?;
+        committed.map(|()| record.id)
+    }
+
+    /// Where a snapshot's directories are.
+    fn own(&self, id: u64) -> PathBuf {
+        self.directory.join(id.to_string())
+    }
+}
+
+#[async_trait]
+impl<F: Form> Snapshotter for Numbered<F> {
+    fn name(&self) -> &'static str {
+        F::NAME
+    }
+
+    async fn stat(&self, key: &str) -> Result<Info> {
+        Ok(self.records.get(key)?.into_info(key))
+    }
+
+    async fn update(&self, key: &str, change: Relabel) -> Result<Info> {
+        Ok(self.records.update(key, change).await?.into_info(key))
+    }
+
+    async fn usage(&self, key: &str) -> Result<Usage> {
+        let record = self.records.get(key)?;
+        match record.kind {
+            Kind::Committed => Ok(record.usage),
+            Kind::View => Ok(Usage::default()),
+            Kind::Active => measure(self.form.files(&record)).await,
+        }
+    }
+
+    async fn mounts(&self, key: &str) -> Result<Vec<Mount>> {
+        let chain = self.records.chain(key)?;
+        match chain.split_first() {
+            Some((record, parents)) if record.kind != Kind::Committed => {
+                // What is held doesn't outlive the machine.
+                self.form.hold(record.id, parents.iter().map(id).collect()).await?;
+                Ok(self.form.mounts(record, parents))
+            }
+            _ => Err(Error::failed_precondition(format!(
+                "snapshot {key:?} is committed: make a view of it to mount it"
+            ))),
+        }
+    }
+
+    async fn prepare(
+        &self,
+        key: &str,
+        parent: &str,
+        options: PrepareOptions,
+    ) -> Result<Vec<Mount>> {
+        self.create(Kind::Active, key, parent, options).await
+    }
+
+    async fn view(&self, key: &str, parent: &str, options: PrepareOptions) -> Result<Vec<Mount>> {
+        self.create(Kind::View, key, parent, options).await
+    }
+
+    async fn commit(&self, name: &str, key: &str, options: CommitOptions) -> Result<()> {
+        let id = self.commit_alone(name, key, options).await?;
+        self.form.release(id).await
+    }
+
+    async fn remove(&self, key: &str) -> Result<()> {
+        let durability = durability(&self.records.get(key)?);
+        let record = self.records.remove(key, durability).await?;
+        // The snapshot is gone for its clients; what is left of it is found by a cleanup.
+        if let Err(error) = self.clear(record.id).await {
+            tracing::warn!(key, %error, "a removed snapshot still takes space");
+        }
+        Ok(())
+    }
+
+    async fn list(&self, prefix: &str) -> Result<Vec<Info>> {
+        let records = self.records.list(prefix)?;
+        Ok(records.into_iter().map(|(key, record)| record.into_info(&key)).collect())
+    }
+
+    async fn cleanup(&self) -> Result<()> {
+        let _alone = self.making.write().await;
+        let recorded = self.records.list("")?;
+        let used: HashSet<u64> = recorded.into_iter().map(|(_, record)| record.id).collect();
+        let found = directories(&self.directory).context(|| "list the snapshots' directories")?;
+        for id in found.into_iter().filter(|id| !used.contains(id)) {
+            self.clear(id).await?;
+        }
+        Ok(())
+    }
+
+    async fn changes(&self, key: &str) -> Result<PathBuf> {
+        let record = self.records.get(key)?;
+        match record.kind {
+            Kind::Active => Ok(self.form.files(&record)),
+            _ => Err(not_active(key)),
+        }
+    }
+
+    fn rebases(&self) -> bool {
+        F::STACKED
+    }
+
+    async fn image(&self, key: &str) -> Result<Option<PathBuf>> {
+        let record = self.records.get(key)?;
+        match record.kind {
+            Kind::Active if record.parent.is_empty() => Ok(self.form.image(record.id)),
+            Kind::Active => Ok(None),
+            _ => Err(not_active(key)),
+        }
+    }
+
+    async fn layers(&self, key: &str) -> Result<Vec<OwnedFd>> {
+        let mut chain = self.records.chain(key)?;
+        if !F::STACKED {
+            // A view has nothing of its own.
+            let is_view = chain[0].kind == Kind::View && chain.len() > 1;
+            chain = vec![chain.swap_remove(usize::from(is_view))];
+        }
+        let form = self.form.clone();
+        blocking(move || chain.iter().map(|record| form.open(record)).collect()).await
+    }
+}
+
+/// A commit under way.
+struct Committing<'a>(&'a Mutex<HashSet<u64>>, u64);
+
+impl<'a> Committing<'a> {
+    fn begin(all: &'a Mutex<HashSet<u64>>, id: u64) -> Option<Self> {
+        let mut ids = all.lock().unwrap_or_else(PoisonError::into_inner);
+        ids.insert(id).then(|| Self(all, id))
+    }
+}
+
+impl Drop for Committing<'_> {
+    fn drop(&mut self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.1);
+    }
+}
+
+fn id(record: &Record) -> u64 {
+    record.id
+}
+
+/// What a directory takes.
+pub(crate) async fn measure(files: PathBuf) -> Result<Usage> {
+    blocking(move || usage::measure(&files).context(|| format!("measure {}", files.display())))
+        .await
+}
+
+fn not_active(key: &str) -> Error {
+    Error::failed_precondition(format!(
+        "snapshot {key:?} is not active: only those can change and be committed"
+    ))
+}
