@@ -21,7 +21,7 @@ use berth_types::{Error, Result, ResultExt};
 
 use crate::api::{self, Backend, Differ, Streams};
 use crate::collect::Collector;
-use crate::config::{Config, Grpc};
+use crate::config::{Config, Grpc, ProxyKind};
 use crate::embedded;
 use crate::listen::listen_on;
 use crate::metrics;

@@ -121,6 +121,11 @@ fn ctr_sees_version_and_plugins() {
     let daemon = Daemon::start();
     assert!(daemon.ctr_ok(&["version"]).contains("2.1.0+berth."));
     let plugins = daemon.ctr_ok(&["plugins", "ls", "type==io.containerd.snapshotter.v1"]);
-    assert_eq!(plugins.lines().count(), 2, "{plugins}");
-    assert!(plugins.lines().any(|line| line.contains("overlayfs") && line.contains("ok")));
+    assert_eq!(plugins.lines().count(), 4, "{plugins}");
+    for name in ["erofs", "native", "overlayfs"] {
+        assert!(
+            plugins.lines().any(|line| line.contains(name) && line.contains("ok")),
+            "{plugins}"
+        );
+    }
 }

@@ -42,6 +42,7 @@ mod contract;
 mod directories;
 mod erofs;
 mod filter;
+mod form;
 mod native;
 mod numbered;
 mod overlay;

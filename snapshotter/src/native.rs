@@ -17,7 +17,8 @@ use berth_types::{Result, ResultExt};
 
 use crate::contract::{CommitOptions, Kind, Mount};
 use crate::directories::blocking;
-use crate::numbered::{Form, Numbered};
+use crate::form::Form;
+use crate::numbered::Numbered;
 use crate::overlay::{bind, commit_files};
 use crate::piped::piped;
 use crate::records::{Commit, Record};

@@ -6,8 +6,7 @@
 //! that 128 layers fit the one page that mount(2) takes.
 
 use std::collections::HashSet;
-use std::fs::{self, DirBuilder, File};
-use std::io;
+use std::fs::{self, DirBuilder};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
@@ -24,84 +23,9 @@ use crate::contract::{
     CommitOptions, Info, Kind, Mount, PrepareOptions, Relabel, Snapshotter, Usage,
 };
 use crate::directories::{blocking, directories, durability, make_directories, missing};
-use crate::records::{Commit, Record, Records};
+use crate::form::Form;
+use crate::records::{Record, Records};
 use crate::usage;
-
-/// The form in which layers are kept below a directory. Ids name snapshots and their directories.
-#[async_trait]
-pub trait Form: Send + Sync + Sized + 'static {
-    /// The name of the snapshotter.
-    const NAME: &'static str;
-
-    /// The tables of its records: those, and which have which parent.
-    const TABLES: (&'static str, &'static str);
-
-    /// Whether a layer has only what changed against those below it.
-    const STACKED: bool = true;
-
-    /// The form of layers below `directory`.
-    fn new(directory: &Path) -> Self;
-
-    /// Sets right what a crash left of a snapshot that has a record and a directory.
-    fn recover(&self, _record: &Record) -> io::Result<()> {
-        Ok(())
-    }
-
-    /// Hears at the start of a snapshot that uses the layers `parents`.
-    fn note_use(&self, _id: u64, _parents: &[u64]) {}
-
-    /// Hears at the start of every directory, recorded or not, after all uses.
-    fn found(&self, _id: u64) -> Result<()> {
-        Ok(())
-    }
-
-    /// Makes the layers `parents`, the uppermost first, usable for `id`.
-    async fn hold(&self, _id: u64, _parents: Vec<u64>) -> Result<()> {
-        Ok(())
-    }
-
-    /// The opposite of [`hold`](Self::hold).
-    async fn release(&self, _id: u64) -> Result<()> {
-        Ok(())
-    }
-
-    /// The same for a snapshot that is gone, which itself can't be used any more.
-    async fn forget(&self, id: u64) -> Result<()> {
-        self.release(id).await
-    }
-
-    /// Fills the directories, just made, of a new snapshot with what it has of its parent.
-    async fn fill(&self, _id: u64, _kind: Kind, _parent: Option<u64>) -> Result<()> {
-        Ok(())
-    }
-
-    /// The mounts of an active snapshot or view whose parents are `parents`, nearest first. Kinds
-    /// and options are those that containerd's snapshotter of the name gives, which clients parse.
-    fn mounts(&self, record: &Record, parents: &[Record]) -> Vec<Mount>;
-
-    /// The directory in which a snapshot's files are: of a layer, after [`hold`](Self::hold).
-    fn files(&self, record: &Record) -> PathBuf;
-
-    /// Opens that directory, held or not.
-    fn open(&self, record: &Record) -> Result<OwnedFd> {
-        let files = self.files(record);
-        File::open(&files).map(OwnedFd::from).context(|| format!("open {}", files.display()))
-    }
-
-    /// Where an image of an active snapshot's layer may be put; see [`Snapshotter::image`].
-    fn image(&self, _id: u64) -> Option<PathBuf> {
-        None
-    }
-
-    /// Makes a layer of an active snapshot, and puts it on the disk. Its record follows. One at a
-    /// time for each snapshot.
-    async fn commit(&self, record: &Record, options: &CommitOptions) -> Result<Commit>;
-
-    /// Hears how a [`commit`](Self::commit) ended: with a record, or not.
-    async fn committed(&self, _id: u64, _done: bool) -> Result<()> {
-        Ok(())
-    }
-}
 
 /// Snapshots in numbered directories.
 pub struct Numbered<F> {
@@ -318,7 +242,8 @@ impl<F: Form> Snapshotter for Numbered<F> {
 
     async fn commit(&self, name: &str, key: &str, options: CommitOptions) -> Result<()> {
         let id = self.commit_alone(name, key, options).await?;
-        self.form.release(id).await
+        self.form.release(id);
+        Ok(())
     }
 
     async fn remove(&self, key: &str) -> Result<()> {
@@ -344,7 +269,7 @@ impl<F: Form> Snapshotter for Numbered<F> {
         for id in found.into_iter().filter(|id| !used.contains(id)) {
             self.clear(id).await?;
         }
-        Ok(())
+        self.form.tidy().await
     }
 
     async fn changes(&self, key: &str) -> Result<PathBuf> {

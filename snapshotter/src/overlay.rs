@@ -14,7 +14,8 @@ use berth_types::Result;
 
 use crate::contract::{CommitOptions, Kind, Mount, VOLATILE};
 use crate::directories::{blocking, sync};
-use crate::numbered::{Form, Numbered, measure};
+use crate::form::Form;
+use crate::numbered::{Numbered, measure};
 use crate::records::{Commit, Record};
 
 /// Layers as directories, on overlayfs.

@@ -64,10 +64,13 @@ async fn layers_are_mounted_once_while_they_are_needed() {
     }
     snapshotter.view("c", "one", PrepareOptions::default()).await.expect("view");
     snapshotter.remove("a").await.expect("remove");
+    snapshotter.cleanup().await.expect("cleanup");
     assert_eq!(scratch.mounts().len(), 2);
     snapshotter.remove("b").await.expect("remove");
+    snapshotter.cleanup().await.expect("cleanup");
     assert_eq!(scratch.mounts().len(), 1);
     snapshotter.remove("c").await.expect("remove");
+    snapshotter.cleanup().await.expect("cleanup");
     assert!(scratch.mounts().is_empty());
     for key in ["two", "one"] {
         snapshotter.remove(key).await.expect("remove");
@@ -94,6 +97,7 @@ async fn mounts_are_found_or_made_again() {
     snapshotter.mounts("active").await.expect("mounts");
     assert_eq!(scratch.mounts().len(), 2);
     snapshotter.remove("active").await.expect("remove");
+    snapshotter.cleanup().await.expect("cleanup");
     assert!(scratch.mounts().is_empty());
     let layers = snapshotter.layers("two").await.expect("layers");
     assert_eq!(fs::read(path(&layers[0]).join("two")).expect("read"), b"two");

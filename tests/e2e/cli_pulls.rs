@@ -50,9 +50,7 @@ fn half_way(engine: &Engine, image: &Image, args: &[&str]) -> Running {
 
 /// Asserts that nothing is left of a pull but what a later one goes on with.
 fn assert_no_snapshots(engine: &Engine) {
-    let snapshots = engine.ctr(&["snapshots", "ls"]).success().stdout;
-    assert_eq!(snapshots.lines().count(), 1, "{snapshots}");
-    assert_eq!(entries(&engine.root().join("snapshots/overlayfs")), 0);
+    assert_eq!(engine.snapshots(), 0);
 }
 
 /// Asserts that `image` is there, whole, and that it goes without a trace.
@@ -114,7 +112,7 @@ fn cli_a_stop_does_not_wait_for_pulls() {
         gate.slow(1000);
         assert_eq!(engine.stop_daemon(Signal::SIGTERM), 0, "{}", engine.log());
         wait_until("the client to end", || client.has_ended());
-        assert_eq!(entries(&engine.root().join("snapshots/overlayfs")), 0);
+        assert_eq!(engine.snapshots(), 0);
         engine.start_daemon();
         gate.slow(4 * MIB);
     }

@@ -200,6 +200,13 @@ impl Engine {
         &self.root
     }
 
+    /// How many layers and containers' trees berth keeps, whatever the snapshotter.
+    pub fn snapshots(&self) -> usize {
+        let entries = |path: &Path| fs::read_dir(path).expect("a directory").map(Result::unwrap);
+        let snapshotters = entries(&self.root.join("snapshots"));
+        snapshotters.map(|snapshotter| entries(&snapshotter.path()).count()).sum()
+    }
+
     /// A path in this engine's scratch directory.
     pub fn path(&self, name: impl AsRef<Path>) -> PathBuf {
         self.directory.path().join(name)

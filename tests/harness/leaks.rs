@@ -30,7 +30,8 @@ pub fn wait_for_none(namespace: &str, places: [&Path; 2]) -> Vec<String> {
 pub fn find(namespace: &str, places: [&Path; 2]) -> Vec<String> {
     let mut found: Vec<String> =
         shims(namespace).into_iter().map(|pid| format!("shim {pid}")).collect();
-    found.extend(mounts(places).into_iter().map(|mount| format!("mount {mount}")));
+    let left = mounts(places).into_iter().filter(|mount| !is_layer(mount));
+    found.extend(left.map(|mount| format!("mount {mount}")));
     found.extend(cgroups(namespace).into_iter().map(|cgroup| format!("cgroup {cgroup}")));
     found
 }
@@ -74,6 +75,11 @@ fn mounts(places: [&Path; 2]) -> Vec<String> {
     let targets = table.lines().filter_map(|line| line.split(' ').nth(4));
     let is_ours = |target: &&str| places.iter().any(|place| Path::new(target).starts_with(place));
     targets.filter(is_ours).map(str::to_owned).collect()
+}
+
+/// Whether a mount is that of a layer, which stays for a while for the next container.
+fn is_layer(mount: &str) -> bool {
+    mount.contains("/snapshots/erofs/") && mount.ends_with("/mnt")
 }
 
 /// Control groups of the containers of `namespace`. The namespace's own group is no leak: runc

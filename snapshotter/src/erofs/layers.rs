@@ -1,5 +1,5 @@
-//! The mounts of layers: made when the first snapshot on top needs them, shared by all, gone with
-//! the last. They are found again after a restart of the daemon, and made again after one of the
+//! The mounts of layers: made when the first snapshot on top needs them, shared by all, gone a while
+//! after the last. They are found again after a restart of the daemon, and made again after one of the
 //! machine.
 
 use std::collections::{HashMap, HashSet};
@@ -8,7 +8,8 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use berth_sys::{loop_device, mount};
 use berth_types::{Result, ResultExt};
@@ -21,12 +22,28 @@ use crate::directories::blocking;
 /// What `statfs(2)` calls erofs: `EROFS_SUPER_MAGIC_V1` of `linux/magic.h`.
 const MAGIC: rustix::fs::FsWord = 0xe0f5_e1e2;
 
+/// How long a layer stays mounted that nothing uses any more. The next container is often not far,
+/// and to unmount takes the kernel a hundred times as long as to mount.
+const LINGER: Duration = Duration::from_secs(30);
+
 /// The layers below one directory.
 #[derive(Clone)]
 pub(super) struct Layers {
     directory: PathBuf,
-    /// The snapshots that use each layer. Held while mounts are made and removed.
-    users: Arc<std::sync::Mutex<HashMap<u64, HashSet<u64>>>>,
+    /// Who uses the layers that are mounted. Held while mounts are made and removed.
+    users: Arc<Mutex<Users>>,
+}
+
+/// The users of each layer.
+type Users = HashMap<u64, Layer>;
+
+/// A layer that is mounted.
+#[derive(Default)]
+struct Layer {
+    /// The snapshots that use it.
+    users: HashSet<u64>,
+    /// Since when it has none.
+    idle: Option<Instant>,
 }
 
 impl Layers {
@@ -41,9 +58,9 @@ impl Layers {
 
     /// Notes that `snapshot` uses `layers`, mounted or not.
     pub(super) fn note_use(&self, snapshot: u64, layers: &[u64]) {
-        let mut users = self.users.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut users = lock(&self.users);
         for layer in layers {
-            users.entry(*layer).or_default().insert(snapshot);
+            users.entry(*layer).or_default().users.insert(snapshot);
         }
     }
 
@@ -51,56 +68,88 @@ impl Layers {
     pub(super) async fn hold(&self, snapshot: u64, layers: Vec<u64>) -> Result<()> {
         let this = self.clone();
         blocking(move || {
-            let mut users = this.users.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut users = lock(&this.users);
             for layer in layers {
                 let target = this.target(layer);
                 if !is_mounted(&target) {
                     let image = this.directory.join(layer.to_string()).join(IMAGE);
                     mount_at(&image, &target)?;
                 }
-                users.entry(layer).or_default().insert(snapshot);
+                let layer = users.entry(layer).or_default();
+                layer.users.insert(snapshot);
+                layer.idle = None;
             }
             Ok(())
         })
         .await
     }
 
-    /// Lets go of what `snapshot` uses, and unmounts what nothing else does.
-    pub(super) async fn release(&self, snapshot: u64) -> Result<()> {
-        let this = self.clone();
-        blocking(move || {
-            let mut users = this.users.lock().unwrap_or_else(PoisonError::into_inner);
-            let mut unused = Vec::new();
-            for (layer, users) in users.iter_mut() {
-                if users.remove(&snapshot) && users.is_empty() {
-                    unused.push(*layer);
+    /// Lets go of what `snapshot` uses. What nothing else uses is unmounted after a while.
+    pub(super) fn release(&self, snapshot: u64) {
+        let now = Instant::now();
+        let mut idle = false;
+        for layer in lock(&self.users).values_mut() {
+            if layer.users.remove(&snapshot) && layer.users.is_empty() {
+                layer.idle = Some(now);
+                idle = true;
+            }
+        }
+        if idle {
+            let (directory, users) = (self.directory.clone(), Arc::downgrade(&self.users));
+            tokio::spawn(async move {
+                tokio::time::sleep(LINGER).await;
+                let Some(users) = users.upgrade() else { return };
+                let this = Self { directory, users };
+                let unmounted = blocking(move || this.unmount_idle(now)).await;
+                if let Err(error) = unmounted {
+                    tracing::warn!(%error, "a layer stays mounted");
                 }
-            }
-            for layer in unused {
-                users.remove(&layer);
-                unmount(&this.target(layer))?;
-            }
-            Ok(())
-        })
-        .await
+            });
+        }
     }
 
-    /// The same for a snapshot that is gone, which itself can't be used any more.
-    pub(super) async fn forget(&self, snapshot: u64) -> Result<()> {
-        self.release(snapshot).await?;
+    /// Unmounts all layers that nothing uses.
+    pub(super) async fn tidy(&self) -> Result<()> {
+        let this = self.clone();
+        blocking(move || this.unmount_idle(Instant::now())).await
+    }
+
+    /// Unmounts a layer that is gone.
+    pub(super) async fn forget(&self, layer: u64) -> Result<()> {
         let this = self.clone();
         blocking(move || {
-            this.users.lock().unwrap_or_else(PoisonError::into_inner).remove(&snapshot);
-            unmount(&this.target(snapshot))
+            let mut users = lock(&this.users);
+            users.remove(&layer);
+            unmount(&this.target(layer))
         })
         .await
     }
 
     /// Unmounts a layer that is mounted for no snapshot.
     pub(super) fn unmount_unused(&self, layer: u64) -> Result<()> {
-        let users = self.users.lock().unwrap_or_else(PoisonError::into_inner);
+        let users = lock(&self.users);
         if users.contains_key(&layer) { Ok(()) } else { unmount(&self.target(layer)) }
     }
+
+    /// Unmounts the layers that nothing has used since `then`, one at a time: whoever wants to
+    /// mount another does not wait for all of them.
+    fn unmount_idle(&self, then: Instant) -> Result<()> {
+        let since = |layer: &Layer| layer.idle.is_some_and(|idle| idle <= then);
+        let idle: Vec<_> =
+            lock(&self.users).iter().filter(|(_, layer)| since(layer)).map(|(id, _)| *id).collect();
+        for id in idle {
+            let mut users = lock(&self.users);
+            if users.get(&id).is_some_and(since) {
+                unmount(&self.target(id))?;
+                users.remove(&id);
+            }
+        }
+        Ok(())
+    }
+}
+
+fn lock(users: &Mutex<Users>) -> MutexGuard<'_, Users> {
+    users.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn is_mounted(target: &Path) -> bool {

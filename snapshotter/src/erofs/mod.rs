@@ -25,7 +25,8 @@ use berth_types::{Result, ResultExt};
 
 use crate::contract::{CommitOptions, Image, Kind, Mount, Usage};
 use crate::directories::{blocking, missing};
-use crate::numbered::{Form, Numbered};
+use crate::form::Form;
+use crate::numbered::Numbered;
 use crate::overlay::stack;
 use crate::records::{Commit, Record};
 use layers::Layers;
@@ -81,12 +82,17 @@ impl Form for Images {
         self.layers.hold(id, parents).await
     }
 
-    async fn release(&self, id: u64) -> Result<()> {
-        self.layers.release(id).await
+    fn release(&self, id: u64) {
+        self.layers.release(id);
     }
 
     async fn forget(&self, id: u64) -> Result<()> {
+        self.layers.release(id);
         self.layers.forget(id).await
+    }
+
+    async fn tidy(&self) -> Result<()> {
+        self.layers.tidy().await
     }
 
     fn mounts(&self, record: &Record, parents: &[Record]) -> Vec<Mount> {

@@ -158,3 +158,41 @@ async fn a_full_disk_is_said_and_given_back() {
     fixture.pull(&small).await.unwrap();
     assert_eq!(fixture.scope(NAMESPACE).images().list(&[]).unwrap().len(), 1);
 }
+
+/// Whatever is written when the last block goes, an image is there as a whole or not at all, and
+/// the next pull makes it when there is room again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_disk_may_fill_up_at_any_point() {
+    let registry = DockerRegistry::start(Options::default());
+    let layer = |seed| LayerBuilder::new().file(&format!("{seed}"), &noise(seed, 2 << 20)).end();
+    let link = LayerBuilder::new().link("link", "1").end();
+    let layers: Vec<_> = (1..4).map(|seed| layer(seed).gzip()).chain([link.gzip()]).collect();
+    let image = TestImage::new("amd64", layers);
+    let reference = image.push(&registry, "a").await;
+    let disk = SmallDisk::new(64);
+    let balloon = disk.root().join("balloon");
+    let (mut failed, mut done) = (0, 0);
+    for left in (0..20_u64).map(|step| step << 20) {
+        let fixture = Fixture::at(&disk.root()).await;
+        let size = free(&disk.root()).saturating_sub(left);
+        let file = fs::File::create(&balloon).unwrap();
+        rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, size).unwrap();
+        match fixture.pull(&reference).await {
+            Ok(_) => done += 1,
+            Err(error) => {
+                failed += 1;
+                let kinds = [Kind::ResourceExhausted, Kind::Unavailable];
+                assert!(kinds.contains(&error.kind()), "{left}: {error}");
+            }
+        }
+        drop(fixture);
+        fs::remove_file(&balloon).unwrap();
+        let fixture = Fixture::at(&disk.root()).await;
+        fixture.pull(&reference).await.unwrap();
+        assert_eq!(fixture.snapshots().await.len(), 4, "{left}");
+        fixture.scope(NAMESPACE).images().delete(&reference, None).await.unwrap();
+        fixture.metadata.collect().await.unwrap();
+        fixture.assert_empty().await;
+    }
+    assert!(failed > 3 && done > 0, "{failed} {done}");
+}
