@@ -57,6 +57,7 @@ async fn layers_are_mounted_once_while_they_are_needed() {
     let snapshotter = open(scratch.path());
     layer(&*snapshotter, "one", "").await;
     layer(&*snapshotter, "two", "one").await;
+    snapshotter.cleanup().await.expect("cleanup");
     assert!(scratch.mounts().is_empty(), "{:?}", scratch.mounts());
     for key in ["a", "b"] {
         snapshotter.prepare(key, "two", PrepareOptions::default()).await.expect("prepare");

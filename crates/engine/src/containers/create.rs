@@ -102,7 +102,7 @@ impl Containers {
         let row = row(&spec, options, &image, purpose)?;
         let record = record(id, &spec, &row, &image, self.scope.snapshotter()?)?;
         let (record, row) = self.insert(record, row, names).await?;
-        match self.furnish(&record, &row, &spec, &image, listener).await {
+        match self.furnish(&record, &row, &spec, &image).await {
             Ok(rootfs) => Ok(Made { launch: Launch::new(record, &row, rootfs, files.log()), row }),
             Err(error) => {
                 self.discard(id, Durability::Buffered).await;
@@ -137,7 +137,6 @@ impl Containers {
         row: &Row,
         spec: &Spec,
         image: &Obtained,
-        listener: &Listener,
     ) -> Result<Vec<Mount>> {
         let (id, snapshotter) = (record.id.as_str(), record.snapshotter.as_str());
         let files = Files::of(&self.engine.parts().root, self.namespace(), id);
@@ -149,7 +148,7 @@ impl Containers {
         let mounts = match snapshots.prepare(id, &parent, labels(row)).await {
             Err(error) if error.kind() == Kind::NotFound => {
                 let images = self.engine.images(self.scope.clone());
-                images.unpack(image, snapshotter, listener).await?;
+                images.unpack(image, snapshotter).await?;
                 snapshots.prepare(id, &parent, labels(row)).await?
             }
             mounts => mounts?,

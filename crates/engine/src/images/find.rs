@@ -1,11 +1,11 @@
 //! From what a user typed to an image.
 
 use berth_proto::containerd::services::images::v1::Image as Record;
-use berth_pull::Resolved;
+use berth_pull::{Progress, Resolved};
 use berth_types::{Error, Kind, Platform, Reference, Result};
 
 use super::{Images, no_such_image, target};
-use crate::progress::{self, Listener};
+use crate::progress::Listener;
 
 /// An image that containers can be made of.
 pub(crate) struct Obtained {
@@ -63,18 +63,14 @@ impl Images {
     ///
     /// # Errors
     /// Those of [`berth_pull::Puller::unpack`].
-    pub(crate) async fn unpack(
-        &self,
-        image: &Obtained,
-        snapshotter: &str,
-        listener: &Listener,
-    ) -> Result<()> {
+    pub(crate) async fn unpack(&self, image: &Obtained, snapshotter: &str) -> Result<()> {
         let puller = &self.engine.parts().puller;
         let (namespace, platform) = (self.scope.namespace(), Platform::host());
         let manifest = &image.resolved.manifest;
-        let unpack =
-            |progress| puller.unpack(namespace, manifest, &platform, snapshotter, progress);
-        progress::tell_of(unpack, listener).await.map(drop)
+        // Nothing is pulled, so nothing is told.
+        let unpacked =
+            puller.unpack(namespace, manifest, &platform, snapshotter, Progress::silent());
+        unpacked.await.map(drop)
     }
 
     /// The image of a name in Docker's notation, of the very name, or of an id.

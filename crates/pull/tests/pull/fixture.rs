@@ -58,7 +58,8 @@ impl Fixture {
         let collected = metadata.clone();
         let reclaim: Reclaim = Arc::new(move || {
             let metadata = collected.clone();
-            Box::pin(async move { drop(metadata.collect().await.unwrap()) })
+            // On a full disk it may fail, as in the daemon, where the next one makes up for it.
+            Box::pin(async move { drop(metadata.collect().await) })
         });
         let puller = Puller::new(metadata.clone(), client, reclaim);
         puller.recover().await.unwrap();
