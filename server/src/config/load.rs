@@ -125,7 +125,7 @@ mod tests {
         assert_eq!(config.debug.level, Level::Debug);
         assert_eq!(config.state, Config::default().state);
         unknown.sort();
-        assert_eq!(unknown, ["grpc.tls", "oom_score", "plugins"]);
+        assert_eq!(unknown, ["grpc.max_recv_message_size", "oom_score", "plugins"]);
     }
 
     #[test]
