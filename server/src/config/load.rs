@@ -116,7 +116,7 @@ mod tests {
     #[test]
     fn a_file_of_containerd_is_understood_and_what_is_not_is_named() {
         let text = "version = 2\nroot = \"/a\"\noom_score = 0\n\
-                    [grpc]\naddress = \"/b\"\ntcp_address = \"\"\nmax_recv_message_size = 1\n\
+                    [grpc]\naddress = \"/b\"\ntcp_address = \"\"\nsurprise = 1\n\
                     [debug]\nlevel = \"debug\"\n\
                     [runtimes]\n\"io.containerd.runc.v2\" = \"/usr/bin/shim\"\n[plugins.x]\ny = 1\n";
         let (config, mut unknown) = read(text).unwrap();
@@ -125,7 +125,7 @@ mod tests {
         assert_eq!(config.debug.level, Level::Debug);
         assert_eq!(config.state, Config::default().state);
         unknown.sort();
-        assert_eq!(unknown, ["grpc.max_recv_message_size", "oom_score", "plugins"]);
+        assert_eq!(unknown, ["grpc.surprise", "oom_score", "plugins"]);
     }
 
     #[test]

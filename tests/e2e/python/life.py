@@ -126,13 +126,15 @@ waiting = tasks.Wait.future(tasks_pb2.WaitRequest(container_id=ID), **WHERE)
 started = tasks.Start(tasks_pb2.StartRequest(container_id=ID), **WHERE)
 assert created.pid == started.pid and os.path.exists(f"/proc/{started.pid}")
 
+# Until the first process has said what it has to say and is another program.
+look = "while grep -q echo /proc/1/cmdline; do sleep 0.01; done; echo inside; exit 3"
 inside, answer = reader("inside")
 tasks.Exec(
     tasks_pb2.ExecProcessRequest(
         container_id=ID,
         exec_id="look",
         stdout=inside,
-        spec=packed(PROCESS, process("sh", "-c", "echo inside; exit 3")),
+        spec=packed(PROCESS, process("sh", "-c", look)),
     ),
     **WHERE,
 )
