@@ -67,6 +67,20 @@ fn whiteouts_become_those_of_overlayfs() {
 }
 
 #[test]
+fn whiteouts_belong_to_root_in_set_group_id_directories_too() {
+    let root = tempfile::tempdir().unwrap();
+    let set_group = |header: &mut tar::Header| {
+        header.set_mode(0o2755);
+        header.set_gid(50);
+    };
+    let archive = Tar::new().member(b'5', "a", b"", set_group).file("a/.wh.gone", "").finish();
+    apply_to(root.path(), &archive, &Options::default()).unwrap();
+    let whiteout = root.path().join("a/gone");
+    assert!(is_whiteout(&whiteout));
+    assert_eq!(whiteout.symlink_metadata().unwrap().gid(), 0);
+}
+
+#[test]
 fn whiteouts_remove_what_lower_layers_have_and_nothing_else() {
     let root = tempfile::tempdir().unwrap();
     let lower = Tar::new()

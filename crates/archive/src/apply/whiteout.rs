@@ -4,7 +4,7 @@
 use std::os::fd::AsFd;
 
 use berth_types::Result;
-use rustix::fs::{FileType, Mode};
+use rustix::fs::{AtFlags, FileType, Gid, Mode, Uid};
 use rustix::io::Errno;
 
 use super::{Layer, Whiteouts, removal};
@@ -58,8 +58,10 @@ impl Layer {
 fn make_whiteout(entry: &Entry, directory: &Directory, name: &[u8]) -> Result<()> {
     let failed = |errno: Errno| fault("make", &entry.path, &errno.into());
     match rustix::fs::mknodat(directory, name, FileType::CharacterDevice, Mode::empty(), 0) {
+        Ok(()) if directory.inherits => return disinherit(directory, name).map_err(failed),
+        Ok(()) => return Ok(()),
         Err(Errno::EXIST) => {}
-        made => return made.map_err(failed),
+        Err(errno) => return Err(failed(errno)),
     }
     let there = stat(directory, name).map_err(failed)?;
     if FileType::from_raw_mode(there.st_mode) != FileType::Directory {
@@ -67,6 +69,12 @@ fn make_whiteout(entry: &Entry, directory: &Directory, name: &[u8]) -> Result<()
     }
     let fd = open_child(directory, name).map_err(|error| fault("open", &entry.path, &error))?;
     set_opaque(fd.as_fd(), &entry.path)
+}
+
+/// Gives a whiteout made in a set-group-ID directory the group that it has in any other.
+fn disinherit(directory: &Directory, name: &[u8]) -> Result<(), Errno> {
+    let (user, group) = (Some(Uid::ROOT), Some(Gid::ROOT));
+    rustix::fs::chownat(directory, name, user, group, AtFlags::SYMLINK_NOFOLLOW)
 }
 
 fn join(parent: &[u8], name: &[u8]) -> Vec<u8> {
