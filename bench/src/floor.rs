@@ -14,7 +14,7 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use berth_sys::cgroup::{self, Cgroup};
+use berth_sys::cgroup::{self, Below, Cgroup};
 use berth_sys::clone;
 use berth_sys::mount::{self, Change, Filesystem, Propagation};
 use berth_sys::namespace::{self, Namespaces};
@@ -110,8 +110,8 @@ impl Place {
     }
 
     fn run(&self, cgroup: &Cgroup) -> Result<()> {
-        let target = cgroup.clone_target()?;
-        let doors = cgroup.doors()?;
+        let target = cgroup.clone_target(&Below::default())?;
+        let doors = cgroup.doors(&Below::default())?;
         let namespaces = Namespaces::PID
             | Namespaces::MOUNT
             | Namespaces::NET

@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::PathBuf;
 
+use berth_sys::cgroup::Below;
 use berth_types::spec::{Process, User};
 use berth_types::{Error, Result, ResultExt};
 use containerd_shim_berth_v1::container::{self, ExecOptions, Io};
@@ -58,6 +59,9 @@ pub(crate) struct Exec {
     /// In a paused container, wait until it is resumed
     #[arg(long)]
     ignore_paused: bool,
+    /// Run it in a control group below the container's, which must be there
+    #[arg(long, value_name = "[CONTROLLER,…:]PATH")]
+    cgroup: Vec<String>,
     /// The container's id
     id: String,
     /// The command and its arguments
@@ -80,6 +84,7 @@ impl Exec {
         if found.status()? == Status::Stopped {
             return Err(Error::failed_precondition("cannot exec in a stopped container"));
         }
+        let below = Below::parse(&self.cgroup)?;
         let mut process = self.described(found.spec()?.process.unwrap_or_default())?;
         let sockets = streams::handed_in();
         streams::announce(sockets, &mut process.env);
@@ -89,6 +94,7 @@ impl Exec {
         let options = ExecOptions {
             preserved_fds: sockets + self.preserve_fds,
             ignore_paused: self.ignore_paused,
+            below,
         };
         let mut child = container.exec_with(&process, io, options).await?;
         let master = terminal::hand_over(child.terminal.take(), self.console_socket.as_deref())?;

@@ -24,6 +24,32 @@ fn a_process_joins() {
     });
 }
 
+/// `--cgroup` names a control group below the container's, which must be there.
+#[test]
+fn a_process_goes_into_a_control_group_below() {
+    if !Path::new("/sys/fs/cgroup/memory/tasks").exists() {
+        eprintln!("skipped: there is no v1 hierarchy for memory");
+        return;
+    }
+    on_both(|rig| {
+        rig.with_sleeper(|rig| {
+            let inner = Path::new("/sys/fs/cgroup/memory").join(&rig.id).join("inner");
+            let call = |group: &str| {
+                let line = "grep :memory: /proc/self/cgroup | cut -d: -f3";
+                rig.call(&["exec", "--cgroup", group, &rig.id, "sh", "-c", line])
+            };
+            assert_ne!(call("memory:inner").code, 0);
+            fs::create_dir(&inner).unwrap();
+            assert_eq!(call("memory:inner").success().line(), "/inner");
+            assert_eq!(call("memory:/").success().line(), "/");
+            for bad in ["nothing:inner", "memory:../.."] {
+                assert_ne!(call(bad).code, 0, "{bad}");
+            }
+            fs::remove_dir(&inner).unwrap();
+        });
+    });
+}
+
 /// What the flags say goes over what the container's process has.
 #[test]
 fn flags_say_what_is_different() {

@@ -11,7 +11,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use berth_sys::cgroup::{Cgroup, Hierarchies, Version};
+use berth_sys::cgroup::{Below, Cgroup, Hierarchies, Version};
 use berth_types::Kind;
 use berth_types::spec::Resources;
 use rustix::event::{PollFd, PollFlags, poll};
@@ -258,7 +258,7 @@ fn only_what_is_needed_is_made_and_all_is_removed() {
     let scratch = Scratch::new("{}");
     let count = scratch.cgroup.directories().len();
     assert!(if is_v2() { count == 1 } else { (1..=3).contains(&count) }, "{count}");
-    assert_eq!(scratch.cgroup.clone_target().unwrap().is_some(), is_v2());
+    assert_eq!(scratch.cgroup.clone_target(&Below::default()).unwrap().is_some(), is_v2());
 
     // A sibling keeps the parent that was made for both; what the container made goes too.
     let sibling = Cgroup::create(&scratch.path.with_file_name("sibling"), &parse("{}")).unwrap();

@@ -3,7 +3,7 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
-use berth_sys::cgroup::Cgroup;
+use berth_sys::cgroup::{Below, Cgroup};
 use berth_sys::clone;
 use berth_sys::namespace::Namespaces;
 use berth_types::{Error, Kind, Result, ResultExt};
@@ -96,7 +96,7 @@ impl Birth<'_> {
         let mut target = None;
         if clones_into_cgroup() {
             let made = make_cgroup(plan)?;
-            target = cgroup.insert(made).clone_target()?;
+            target = cgroup.insert(made).clone_target(&Below::default())?;
         }
         let mut newborn = self.spawn(target.as_ref()).await?;
         match self.raise(&mut newborn, cgroup).await {
@@ -151,7 +151,7 @@ impl Birth<'_> {
         };
         newborn.set_oom_score(plan.program.oom_score_adj)?;
         let place = Place { pid, cgroup: cgroup.directories() };
-        newborn.channel.go_to_cgroup(&place, &cgroup.doors()?)?;
+        newborn.channel.go_to_cgroup(&place, &cgroup.doors(&Below::default())?)?;
         self.run_hooks(newborn).await?;
         let ready = newborn::in_time(READY, "getting ready", newborn.next()).await?;
         expect(ready, |report| matches!(report, Report::Ready))

@@ -1,13 +1,15 @@
 //! Running another process in a container.
 
 use std::convert::Infallible;
+use std::io::ErrorKind;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::time::Duration;
 
+use berth_sys::cgroup::{self, Below};
+use berth_sys::clone;
 use berth_sys::namespace::{self, Namespaces};
 use berth_sys::path::Root;
-use berth_sys::{cgroup, clone};
 use berth_types::{Error, Kind, Result, ResultExt, spec};
 
 use super::handshake::{self, ChildEnd, Report, Start};
@@ -21,13 +23,17 @@ use super::{Container, Io, Process, console};
 const RUNNING: Duration = Duration::from_secs(60);
 
 /// How an exec may differ from the usual one.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct ExecOptions {
     /// How many further descriptors of the caller's the process keeps, from 3 on.
     pub preserved_fds: u32,
     /// A paused container is no error: the process is born frozen, and the call returns once the
     /// container is resumed.
     pub ignore_paused: bool,
+    /// Where below the container's control group the process goes. When nothing is said and the
+    /// container has handed its group's controllers to others below it, the process goes where
+    /// the container's first is.
+    pub below: Below,
 }
 
 impl Container {
@@ -62,7 +68,7 @@ impl Container {
             return Err(Error::failed_precondition(message));
         }
         newborn::hide()?;
-        let mut newborn = self.spawn(&program, &io)?;
+        let mut newborn = self.spawn(&program, &io, &options.below)?;
         let patience = if options.ignore_paused { Duration::MAX } else { RUNNING };
         match self.raise(&program, &mut newborn, patience).await {
             Ok(()) => newborn.grown().map(|(process, _)| process),
@@ -73,19 +79,26 @@ impl Container {
         }
     }
 
-    fn spawn(&self, program: &Program, io: &Io) -> Result<Newborn> {
-        let target = self.cgroup().clone_target().map_err(gone_if_absent)?;
-        let doors = self.cgroup().doors().map_err(gone_if_absent)?;
+    fn spawn(&self, program: &Program, io: &Io, below: &Below) -> Result<Newborn> {
+        let target = self.cgroup().clone_target(below).map_err(gone_if_absent)?;
+        let doors = self.cgroup().doors(below).map_err(gone_if_absent)?;
         let (mut shim_end, child_end) = handshake::pair()?;
-        let options = clone::Options {
-            cgroup: target.as_ref().map(AsFd::as_fd),
-            ..clone::Options::default()
-        };
-        let exec = || {
+        let mut clone_into = |target: Option<OwnedFd>| {
+            let cgroup = target.as_ref().map(AsFd::as_fd);
             let (channel, shim_end) = (&child_end, &mut shim_end);
-            Exec { container: self, program, io, doors: &doors, channel, shim_end }.run()
+            let exec = Exec { container: self, program, io, doors: &doors, channel, shim_end };
+            clone::spawn(clone::Options { cgroup, ..clone::Options::default() }, || exec.run())
         };
-        let clone = || clone::spawn(options, exec).context(|| "clone a process");
+        let clone = || {
+            let child = match clone_into(target) {
+                Err(error) if error.kind() == ErrorKind::ResourceBusy && below.is_unsaid() => {
+                    let init = self.cgroup().clone_target_beside(self.init.pid);
+                    clone_into(init.map_err(gone_if_absent)?)
+                }
+                child => child,
+            };
+            child.context(|| "clone a process")
+        };
         let child = match self.namespaces.contains(Namespaces::PID) {
             true => with_pidns_of(&self.init.pidfd, clone).map_err(gone)?,
             false => clone()?,

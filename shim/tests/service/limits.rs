@@ -1,10 +1,12 @@
 //! What goes through the container's control group.
 
+use std::fs;
+
 use berth_proto::containerd::runc::v1 as runc;
 use berth_proto::containerd::task::v3 as api;
 use berth_proto::containerd::v1::types::Status;
 use berth_proto::io::containerd::cgroups::{v1, v2};
-use berth_sys::cgroup::Cgroup;
+use berth_sys::cgroup::{Cgroup, Hierarchies, Version};
 use berth_types::Kind;
 use berth_types::spec::{Memory, Resources};
 use prost::{Message, Name};
@@ -53,6 +55,28 @@ async fn a_paused_container_takes_no_exec() {
     resume(&rig).await.unwrap();
     rig.start("before").await.unwrap();
     assert_eq!(rig.wait("before").await, 3);
+}
+
+/// A container that makes control groups of its own hands its group's controllers to them, and
+/// then the group takes no further process.
+#[tokio::test]
+async fn an_exec_goes_where_the_first_process_went() {
+    if Hierarchies::discover().unwrap().version() != Version::V2 {
+        eprintln!("skipped: control groups of v1 take processes on every level");
+        return;
+    }
+    let mut rig = Rig::new().await;
+    let init = rig.run("sleep 1000", &Names::default()).await;
+    let place = |pid: u32| fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
+    let group = place(init).trim().replacen("0::", "/sys/fs/cgroup", 1);
+    let inner = format!("{group}/inner");
+    fs::create_dir(&inner).unwrap();
+    fs::write(format!("{inner}/cgroup.procs"), init.to_string()).unwrap();
+    fs::write(format!("{group}/cgroup.subtree_control"), "+pids").unwrap();
+    rig.exec("one", "sleep 1000", &Names::default()).await.unwrap();
+    let exec = rig.start("one").await.unwrap();
+    assert_eq!(place(exec), place(init));
+    assert!(place(exec).trim().ends_with("/inner"));
 }
 
 #[tokio::test]

@@ -158,8 +158,11 @@ pub(super) fn is_gone(error: &io::Error) -> bool {
 }
 
 /// Why something at `path` can't be opened: NotFound when it is gone.
-pub(super) fn unopened(path: &Path, error: &io::Error) -> Error {
-    let what = format!("open {}", path.display());
+pub(super) fn unopened(cgroup: &Path, below: &Path, error: &io::Error) -> Error {
+    let what = format!("open {}", cgroup.join(below).display());
+    if error.kind() == ErrorKind::NotFound && cgroup.is_dir() {
+        return Error::invalid_argument(format!("{what}: it is not there: make it first"));
+    }
     match is_gone(error) {
         true => Error::not_found(format!("{what}: {error}")),
         false => Error::io(what, error),

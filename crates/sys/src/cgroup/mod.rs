@@ -21,6 +21,7 @@
 //!
 //! Interface: `Documentation/admin-guide/cgroup-v1/` and `cgroup-v2.rst` in the kernel's source.
 
+mod below;
 mod controller;
 mod device;
 mod directory;
@@ -40,6 +41,7 @@ use std::path::{Path, PathBuf};
 use berth_types::spec::Resources;
 use berth_types::{Error, Result, ResultExt};
 
+pub use below::Below;
 pub use controller::Controller;
 pub use hierarchy::{Hierarchies, Version};
 pub use oom::OomWatch;
@@ -143,11 +145,23 @@ impl Cgroup {
     /// the child moves itself in, through [`Cgroup::doors`].
     ///
     /// # Errors
-    /// NotFound when the cgroup is gone.
-    pub fn clone_target(&self) -> Result<Option<OwnedFd>> {
+    /// NotFound when the cgroup is gone; InvalidArgument when there is none `below` it.
+    pub fn clone_target(&self, below: &Below) -> Result<Option<OwnedFd>> {
         match &self.tree {
             Tree::V1(_) => Ok(None),
-            Tree::V2(tree) => tree.descriptor().map(Some),
+            Tree::V2(tree) => tree.descriptor(below.unified()?).map(Some),
+        }
+    }
+
+    /// As [`Cgroup::clone_target`], of the cgroup in or below this one that has process `pid` in
+    /// it. On v2 a cgroup whose controllers are handed to others below it takes no process.
+    ///
+    /// # Errors
+    /// NotFound when the process is elsewhere or gone.
+    pub fn clone_target_beside(&self, pid: i32) -> Result<Option<OwnedFd>> {
+        match &self.tree {
+            Tree::V1(_) => Ok(None),
+            Tree::V2(tree) => tree.descriptor(&tree.below_of(pid)?).map(Some),
         }
     }
 
@@ -155,10 +169,10 @@ impl Cgroup {
     /// inside. Whoever holds them may enter: the kernel judges by who opened them.
     ///
     /// # Errors
-    /// NotFound when the cgroup is gone.
-    pub fn doors(&self) -> Result<Vec<OwnedFd>> {
+    /// NotFound when the cgroup is gone; InvalidArgument when there is none `below` it.
+    pub fn doors(&self, below: &Below) -> Result<Vec<OwnedFd>> {
         match &self.tree {
-            Tree::V1(tree) => tree.doors(),
+            Tree::V1(tree) => tree.doors(below),
             Tree::V2(_) => Ok(Vec::new()),
         }
     }

@@ -21,7 +21,7 @@ use super::hierarchy::Hierarchies;
 use super::path::CgroupPath;
 use super::setting::{self, Setting};
 use super::stats::{Flat, Stats};
-use super::{Controller, OomWatch};
+use super::{Below, Controller, OomWatch};
 
 /// What every container has a directory in; the module's documentation says why.
 const ALWAYS: [Controller; 3] = [Controller::Devices, Controller::Memory, Controller::Cpuacct];
@@ -150,13 +150,19 @@ impl Tree {
     }
 
     /// By thread, not by process: see [`enter`](super::enter).
-    pub(super) fn doors(&self) -> Result<Vec<OwnedFd>> {
+    pub(super) fn doors(&self, below: &Below) -> Result<Vec<OwnedFd>> {
         let open = |directory: PathBuf| {
-            let path = directory.join("tasks");
+            let below = below.of(&self.controllers_at(&directory));
+            let path = directory.join(below).join("tasks");
             let file = fs::OpenOptions::new().write(true).open(&path);
-            file.map(OwnedFd::from).map_err(|error| directory::unopened(&path, &error))
+            file.map(OwnedFd::from).map_err(|error| directory::unopened(&directory, below, &error))
         };
         self.existing().into_iter().map(open).collect()
+    }
+
+    fn controllers_at(&self, directory: &Path) -> Vec<Controller> {
+        let here = self.places.iter().filter(|(_, place)| place.directory == directory);
+        here.map(|(controller, _)| *controller).collect()
     }
 
     pub(super) fn update(&self, resources: &Resources) -> Result<()> {

@@ -68,7 +68,7 @@ impl Tree {
     fn make_and_limit(&self, resources: &Resources) -> Result<()> {
         let settings = settings::settings(resources, None)?;
         self.enable(&settings)?;
-        devices::restrict(self.descriptor()?.as_fd(), &resources.devices)?;
+        devices::restrict(self.descriptor(Path::new(""))?.as_fd(), &resources.devices)?;
         self.write(settings)
     }
 
@@ -93,15 +93,27 @@ impl Tree {
         setting::apply(settings, |setting| Ok(file(setting)))
     }
 
-    pub(super) fn descriptor(&self) -> Result<OwnedFd> {
-        let directory = fs::File::open(&self.directory);
-        directory.map(OwnedFd::from).map_err(|error| directory::unopened(&self.directory, &error))
+    pub(super) fn descriptor(&self, below: &Path) -> Result<OwnedFd> {
+        let directory = fs::File::open(self.directory.join(below));
+        directory
+            .map(OwnedFd::from)
+            .map_err(|error| directory::unopened(&self.directory, below, &error))
+    }
+
+    /// The path below this cgroup of the one that process `pid` is in (cgroups(7), proc(5)).
+    pub(super) fn below_of(&self, pid: i32) -> Result<PathBuf> {
+        let elsewhere =
+            || Error::not_found(format!("process {pid} isn't in {}", self.directory.display()));
+        let cgroups = fs::read_to_string(format!("/proc/{pid}/cgroup")).map_err(|_| elsewhere())?;
+        let path = cgroups.lines().find_map(|line| line.strip_prefix("0::/"));
+        let path = self.top.join(path.ok_or_else(elsewhere)?);
+        path.strip_prefix(&self.directory).map(Path::to_owned).map_err(|_| elsewhere())
     }
 
     pub(super) fn update(&self, resources: &Resources) -> Result<()> {
         self.check_memory(resources)?;
         if !resources.devices.is_empty() {
-            devices::restrict(self.descriptor()?.as_fd(), &resources.devices)?;
+            devices::restrict(self.descriptor(Path::new(""))?.as_fd(), &resources.devices)?;
         }
         let settings = settings::settings(resources, self.read("cpu.max")?.as_deref())?;
         self.enable(&settings)?;
