@@ -5,8 +5,10 @@
 //! machine whose speed drifts is fair to all; figures are medians with the least and the most
 //! behind them.
 
+mod api;
 mod build;
 mod churn;
+mod client;
 mod crowd;
 mod docker;
 mod exec;
@@ -53,6 +55,9 @@ struct Arguments {
     /// Containers that are listed, and found again by a daemon that was killed
     #[arg(long, default_value_t = 1000)]
     many: usize,
+    /// Blobs that are collected at once
+    #[arg(long, default_value_t = 100_000)]
+    blobs: usize,
     /// Size in MiB of the image that is pulled
     #[arg(long, default_value_t = 1024)]
     image_size: usize,
@@ -73,7 +78,7 @@ struct Bench {
 type Measure = (&'static str, fn(&Bench, &mut [Peer], &mut Table) -> Result<()>);
 
 /// Memory first: a daemon keeps some of what a busy hour took.
-const MEASURES: [Measure; 8] = [
+const MEASURES: [Measure; 9] = [
     ("memory", crowd::measure_memory),
     ("start", start::measure),
     ("task", task::measure),
@@ -82,6 +87,7 @@ const MEASURES: [Measure; 8] = [
     ("churn", churn::measure),
     ("pull", pull::measure),
     ("many", crowd::measure_many),
+    ("api", api::measure),
 ];
 
 fn main() -> Result<()> {
