@@ -72,6 +72,7 @@ pub async fn all(open: Open) {
     keys_are_unique(&Case::new(open)).await;
     only_committed_snapshots_are_parents(&Case::new(open)).await;
     a_parent_stays_while_it_has_children(&Case::new(open)).await;
+    several_go_at_once(&Case::new(open)).await;
     a_commit_takes_its_key_away(&Case::new(open)).await;
     let case = Case::new(open);
     if case.snapshotter.rebases() {
@@ -270,6 +271,26 @@ async fn a_parent_stays_while_it_has_children(case: &Case) {
     case.snapshotter.remove("one").await.unwrap();
     let kind = case.snapshotter.remove("one").await.unwrap_err().kind();
     assert_eq!(kind, Failure::NotFound);
+    assert!(case.snapshotter.list("").await.unwrap().is_empty());
+}
+
+async fn several_go_at_once(case: &Case) {
+    case.layer("a", "", |_| {}).await;
+    case.layer("b", "a", |root| fs::write(root.join("file"), "b").unwrap()).await;
+    case.layer("used", "a", |_| {}).await;
+    case.prepare("work", "used").await;
+    let keys = ["b", "nothing", "used", "a"].map(str::to_owned);
+    let results = case.snapshotter.remove_all(&keys).await;
+    let kinds: Vec<_> = results.into_iter().map(|result| result.map_err(|e| e.kind())).collect();
+    let in_use = Err(Failure::FailedPrecondition);
+    assert_eq!(kinds, [Ok(()), Err(Failure::NotFound), in_use, in_use]);
+    let left = case.snapshotter.list("").await.unwrap();
+    assert_eq!(
+        left.iter().map(|info| info.key.as_str()).collect::<Vec<_>>(),
+        ["a", "used", "work"]
+    );
+    let keys = ["work", "used", "a"].map(str::to_owned);
+    assert!(case.snapshotter.remove_all(&keys).await.iter().all(Result::is_ok));
     assert!(case.snapshotter.list("").await.unwrap().is_empty());
 }
 

@@ -148,6 +148,16 @@ pub trait Snapshotter: Send + Sync {
     /// `FailedPrecondition` while it has children.
     async fn remove(&self, key: &str) -> Result<()>;
 
+    /// Removes several, each before the snapshot that it lies on, as by [`Snapshotter::remove`];
+    /// each has a result.
+    async fn remove_all(&self, keys: &[String]) -> Vec<Result<()>> {
+        let mut results = Vec::with_capacity(keys.len());
+        for key in keys {
+            results.push(self.remove(key).await);
+        }
+        results
+    }
+
     /// All snapshots whose key starts with `prefix`, in the order of their keys.
     async fn list(&self, prefix: &str) -> Result<Vec<Info>>;
 

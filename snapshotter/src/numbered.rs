@@ -17,6 +17,7 @@ use std::time::SystemTime;
 use async_trait::async_trait;
 use berth_store::Store;
 use berth_types::{Error, Result, ResultExt};
+use futures_util::stream::{self, StreamExt};
 use tokio::sync::RwLock;
 
 use crate::contract::{
@@ -26,6 +27,10 @@ use crate::directories::{blocking, directories, durability, make_directories, mi
 use crate::form::Form;
 use crate::records::{Record, Records};
 use crate::usage;
+
+/// How many removed snapshots give their space back at once: where the filesystem discards freed
+/// blocks right away (ext4(5), `discard`), each file's removal waits for the device.
+const CLEARED_AT_ONCE: usize = 8;
 
 /// Snapshots in numbered directories.
 pub struct Numbered<F> {
@@ -158,6 +163,20 @@ impl<F: Form> Numbered<F> {
         .await
     }
 
+    /// Removes a snapshot's record; what it has is for [`Numbered::clear_away`] to remove.
+    async fn unrecord(&self, key: &str) -> Result<u64> {
+        let durability = durability(&self.records.get(key)?);
+        self.records.remove(key, durability).await.map(|record| record.id)
+    }
+
+    /// As [`Numbered::clear`]. The snapshot is gone for its clients: what is left of it is found
+    /// by a cleanup.
+    async fn clear_away(&self, key: &str, id: u64) {
+        if let Err(error) = self.clear(id).await {
+            tracing::warn!(key, %error, "a removed snapshot still takes space");
+        }
+    }
+
     async fn commit_alone(&self, name: &str, key: &str, options: CommitOptions) -> Result<u64> {
         let id = self.records.get(key)?.id;
         let Some(_alone) = Committing::begin(&self.committing, id) else {
@@ -247,13 +266,21 @@ impl<F: Form> Snapshotter for Numbered<F> {
     }
 
     async fn remove(&self, key: &str) -> Result<()> {
-        let durability = durability(&self.records.get(key)?);
-        let record = self.records.remove(key, durability).await?;
-        // The snapshot is gone for its clients; what is left of it is found by a cleanup.
-        if let Err(error) = self.clear(record.id).await {
-            tracing::warn!(key, %error, "a removed snapshot still takes space");
-        }
+        let id = self.unrecord(key).await?;
+        self.clear_away(key, id).await;
         Ok(())
+    }
+
+    async fn remove_all(&self, keys: &[String]) -> Vec<Result<()>> {
+        let (mut results, mut unrecorded) = (Vec::with_capacity(keys.len()), Vec::new());
+        for key in keys {
+            let gone = self.unrecord(key).await;
+            results.push(gone.map(|id| unrecorded.push((key, id))));
+        }
+        stream::iter(unrecorded)
+            .for_each_concurrent(CLEARED_AT_ONCE, |(key, id)| self.clear_away(key, id))
+            .await;
+        results
     }
 
     async fn list(&self, prefix: &str) -> Result<Vec<Info>> {

@@ -5,18 +5,15 @@ use std::time::Instant;
 use anyhow::{Context, Result};
 use berth_proto::containerd::services::content::v1::content_client::ContentClient;
 use berth_proto::containerd::services::content::v1::{WriteAction, WriteContentRequest};
+use berth_proto::containerd::services::leases::v1::DeleteRequest;
 use berth_proto::containerd::services::leases::v1::leases_client::LeasesClient;
-use berth_proto::containerd::services::leases::v1::{CreateRequest, DeleteRequest};
 use berth_types::Digest;
 
-use super::rate;
+use super::{LEASE, rate};
 use crate::client::Client;
 use crate::peer::Peer;
 use crate::samples::Samples;
 use crate::table::{Better, Table};
-
-/// What keeps the blobs until it is deleted.
-const LEASE: &str = "bench";
 
 /// Once for each engine: to write the blobs takes minutes.
 pub(super) fn measure(count: usize, peers: &[Peer], table: &mut Table) -> Result<()> {
@@ -42,8 +39,6 @@ pub(super) fn measure(count: usize, peers: &[Peer], table: &mut Table) -> Result
 }
 
 async fn write(client: Client, count: usize) -> Result<f64> {
-    let lease = CreateRequest { id: LEASE.to_owned(), ..Default::default() };
-    LeasesClient::new(client.channel.clone()).create(client.request(lease)?).await?;
     rate(count, move |number| put(client.clone(), number)).await
 }
 

@@ -10,6 +10,8 @@ use std::future::Future;
 use std::time::Instant;
 
 use anyhow::Result;
+use berth_proto::containerd::services::leases::v1::CreateRequest;
+use berth_proto::containerd::services::leases::v1::leases_client::LeasesClient;
 use tokio::task::JoinSet;
 
 use crate::Bench;
@@ -24,13 +26,23 @@ const ROUNDS: usize = 5;
 /// Calls under way at once.
 const WIDTH: usize = 16;
 
+/// What keeps content and snapshots until it is deleted.
+const LEASE: &str = "bench";
+
 /// Every measure of the API, of the engines that have it.
 pub(crate) fn measure(bench: &Bench, peers: &mut [Peer], table: &mut Table) -> Result<()> {
+    rates(0, peers, make_lease)?;
     calls::measure(peers, table)?;
     blobs::measure(peers, table)?;
     snapshots::measure(peers, table)?;
     events::measure(peers, table)?;
     collection::measure(bench.arguments.blobs, peers, table)
+}
+
+async fn make_lease(client: Client) -> Result<f64> {
+    let lease = CreateRequest { id: LEASE.to_owned(), ..Default::default() };
+    LeasesClient::new(client.channel.clone()).create(client.request(lease)?).await?;
+    Ok(0.0)
 }
 
 /// Rates in turn: each round has a new connection.

@@ -6,7 +6,7 @@ use berth_proto::containerd::services::snapshots::v1::{
     CommitSnapshotRequest, PrepareSnapshotRequest, RemoveSnapshotRequest,
 };
 
-use super::{ROUNDS, add, rate, rates};
+use super::{LEASE, ROUNDS, add, rate, rates};
 use crate::client::Client;
 use crate::peer::Peer;
 use crate::table::Table;
@@ -34,14 +34,14 @@ async fn live(client: Client, number: usize) -> Result<()> {
         key: key.clone(),
         ..Default::default()
     };
-    snapshots.prepare(client.leased("bench", prepare)?).await?;
+    snapshots.prepare(client.leased(LEASE, prepare)?).await?;
     let commit = CommitSnapshotRequest {
         snapshotter: snapshotter.clone(),
         name: name.clone(),
         key,
         ..Default::default()
     };
-    snapshots.commit(client.leased("bench", commit)?).await?;
+    snapshots.commit(client.leased(LEASE, commit)?).await?;
     let remove = RemoveSnapshotRequest { snapshotter, key: name };
     snapshots.remove(client.request(remove)?).await?;
     Ok(())

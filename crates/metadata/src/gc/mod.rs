@@ -111,22 +111,30 @@ impl Metadata {
         snapshots: &AllSnapshots,
     ) -> (Vec<CollectedSnapshot>, Result<()>) {
         let (mut removed, mut result) = (Vec::new(), Ok(()));
-        for node in sweep::children_first(nodes, snapshots) {
-            let Some((snapshotter, key)) = node.as_snapshot() else { continue };
-            let Some(backend) = self.snapshotters.get(snapshotter) else { continue };
-            let global = format!("{}/{key}", node.namespace);
-            match backend.remove(&global).await {
-                Ok(()) => removed.push(CollectedSnapshot {
-                    namespace: node.namespace.clone(),
-                    snapshotter: snapshotter.to_owned(),
-                    key: key.to_owned(),
-                }),
-                // A client removed it, or has just made a child of it.
-                Err(e) if matches!(e.kind(), Kind::NotFound | Kind::FailedPrecondition) => {}
-                Err(error) if result.is_ok() => result = Err(error),
-                Err(error) => tracing::warn!(%error, "a snapshot could not be collected"),
+        let ordered = sweep::children_first(nodes, snapshots);
+        for (name, backend) in self.snapshotters.iter() {
+            let doomed = ordered.iter().filter_map(|node| match node.as_snapshot() {
+                Some((snapshotter, key)) if snapshotter == name => Some((&node.namespace, key)),
+                _ => None,
+            });
+            let doomed: Vec<_> = doomed.collect();
+            let keys: Vec<_> =
+                doomed.iter().map(|(namespace, key)| format!("{namespace}/{key}")).collect();
+            let results = backend.remove_all(&keys).await;
+            for ((namespace, key), outcome) in doomed.into_iter().zip(results) {
+                match outcome {
+                    Ok(()) => removed.push(CollectedSnapshot {
+                        namespace: namespace.clone(),
+                        snapshotter: name.clone(),
+                        key: key.to_owned(),
+                    }),
+                    // A client removed it, or has just made a child of it.
+                    Err(e) if matches!(e.kind(), Kind::NotFound | Kind::FailedPrecondition) => {}
+                    Err(error) if result.is_ok() => result = Err(error),
+                    Err(error) => tracing::warn!(%error, "a snapshot could not be collected"),
+                }
             }
-            self.condemned.remove(&Condemned::node(snapshotter, &global));
+            keys.iter().for_each(|key| self.condemned.remove(&Condemned::node(name, key)));
         }
         (removed, result)
     }

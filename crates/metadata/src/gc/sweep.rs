@@ -1,11 +1,12 @@
 //! What is removed, and in which order.
 
 use std::collections::{HashMap, HashSet};
+use std::thread::ScopedJoinHandle;
 
-use berth_content::ContentStore;
+use berth_content::{ContentStore, Info as Blob};
 use berth_snapshotter::Info;
 use berth_store::redb::WriteTransaction;
-use berth_types::{Digest, Kind, Result};
+use berth_types::{Digest, Error, Kind, Result};
 
 use crate::gc::mark::{Node, NodeKind};
 use crate::gc::{AllSnapshots, Collected};
@@ -94,19 +95,46 @@ impl Named {
 
     /// Removes all other blobs and ingests; returns the blobs and how many bytes they had.
     pub(super) fn remove_others(&self, content: &ContentStore) -> Result<(Vec<Digest>, u64)> {
-        let (mut removed, mut bytes) = (Vec::new(), 0);
+        let mut others = Vec::new();
         content.walk(|info| {
-            if !self.blobs.contains(info.digest.as_str()) && there(content.delete(&info.digest))? {
-                bytes += info.size;
-                removed.push(info.digest);
+            if !self.blobs.contains(info.digest.as_str()) {
+                others.push(info);
             }
             Ok(())
         })?;
+        let removed = remove_blobs(content, &others)?;
         for status in content.statuses(|status| !self.ingests.contains(&status.reference))? {
             there(content.abort(&status.reference))?;
         }
-        Ok((removed, bytes))
+        let bytes = removed.iter().map(|blob| blob.size).sum();
+        Ok((removed.into_iter().map(|blob| blob.digest.clone()).collect(), bytes))
     }
+}
+
+/// How many files are removed at once: where the filesystem discards freed blocks right away
+/// (ext4(5), `discard`), a removal waits for the device, for milliseconds.
+const REMOVALS: usize = 16;
+
+/// Removes blobs; returns those that were there.
+fn remove_blobs<'a>(content: &ContentStore, blobs: &'a [Blob]) -> Result<Vec<&'a Blob>> {
+    let remove = |part: &'a [Blob]| -> Result<Vec<&'a Blob>> {
+        let mut removed = Vec::with_capacity(part.len());
+        for blob in part {
+            if there(content.delete(&blob.digest))? {
+                removed.push(blob);
+            }
+        }
+        Ok(removed)
+    };
+    let part = blobs.len().div_ceil(REMOVALS).max(1);
+    std::thread::scope(|scope| {
+        let parts: Vec<_> =
+            blobs.chunks(part).map(|part| scope.spawn(move || remove(part))).collect();
+        let join = |part: ScopedJoinHandle<'_, _>| {
+            part.join().map_err(|_| Error::internal("a thread that removes blobs failed"))?
+        };
+        Ok(parts.into_iter().map(join).collect::<Result<Vec<_>>>()?.concat())
+    })
 }
 
 /// Whether a removal found something.
