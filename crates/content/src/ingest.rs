@@ -11,7 +11,7 @@ use berth_types::{Digest, Error, Result, ResultExt};
 use crate::ContentStore;
 
 /// Ends the names of directories that only wait to be removed.
-const ABORTED: &str = ".aborted";
+pub(crate) const ABORTED: &str = ".aborted";
 
 /// How far an ingest is.
 #[derive(Clone, Debug, PartialEq, Eq)]

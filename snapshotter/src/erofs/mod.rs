@@ -21,11 +21,11 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
-use berth_types::{Result, ResultExt};
+use berth_types::{Fault, Result, ResultExt};
 
 use crate::contract::{CommitOptions, Image, Kind, Mount, Usage};
 use crate::directories::{blocking, missing};
-use crate::form::Form;
+use crate::form::{Form, check_directory};
 use crate::numbered::Numbered;
 use crate::overlay::stack;
 use crate::records::{Commit, Record};
@@ -117,6 +117,15 @@ impl Form for Images {
 
     fn image(&self, id: u64) -> Option<PathBuf> {
         Some(self.own(id).join(IMAGE))
+    }
+
+    fn check(&self, record: &Record) -> Option<Fault> {
+        match record.kind {
+            Kind::Committed => {
+                image::check(&self.own(record.id).join(IMAGE), record.checksum.as_ref())
+            }
+            Kind::Active | Kind::View => check_directory(&self.files(record)),
+        }
     }
 
     async fn commit(&self, record: &Record, options: &CommitOptions) -> Result<Commit> {
