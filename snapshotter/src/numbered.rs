@@ -48,12 +48,16 @@ impl<F: Form> Numbered<F> {
     /// # Errors
     /// Those of the disk and of the database.
     pub fn open(directory: &Path, store: Store) -> Result<Self> {
+        Self::with_form(directory, store, F::new(directory))
+    }
+
+    pub(crate) fn with_form(directory: &Path, store: Store, form: F) -> Result<Self> {
         let what = || format!("open the snapshots in {}", directory.display());
         DirBuilder::new().recursive(true).mode(0o700).create(directory).context(what)?;
         let records = Records::new(store, F::TABLES.0, F::TABLES.1);
         let this = Self {
             directory: directory.to_owned(),
-            form: Arc::new(F::new(directory)),
+            form: Arc::new(form),
             next_id: AtomicU64::new(0),
             committing: Mutex::default(),
             making: RwLock::default(),

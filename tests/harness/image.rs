@@ -44,6 +44,12 @@ impl Layer {
         Self::of_files(&[(path, &noise(seed, length))])
     }
 
+    /// A layer of these very bytes, whatever they are. The image's configuration does not know
+    /// what they unpack to.
+    pub fn untrue(blob: Vec<u8>) -> Self {
+        Self { tar: Vec::new(), gzip: blob }
+    }
+
     /// The bytes as a registry has them.
     pub fn blob(&self) -> &[u8] {
         &self.gzip

@@ -260,6 +260,29 @@ fn what_is_wrong_with_a_blob_is_told_and_replaced() {
     assert!(files(root.path()).is_empty());
 }
 
+/// Flips and truncations anywhere.
+#[test]
+fn a_thousand_damages_are_found() {
+    let (root, store) = open();
+    let bytes: Vec<u8> = (0..9973_u32).map(|n| (n * n) as u8).collect();
+    let digest = put(&store, "ref", &bytes);
+    let path = root.path().join("content/blobs/sha256").join(digest.hex());
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
+    for round in 0..1000 {
+        let at = round * 7919 % bytes.len();
+        let mut damaged = bytes.clone();
+        if round % 2 == 0 {
+            damaged[at] ^= 1 << (round / 2 % 8)
+        } else {
+            damaged.truncate(at)
+        }
+        std::fs::write(&path, damaged).unwrap();
+        assert!(store.check(&digest, bytes.len() as u64).is_some(), "round {round}");
+    }
+    std::fs::write(&path, &bytes).unwrap();
+    assert_eq!(store.check(&digest, bytes.len() as u64), None);
+}
+
 #[test]
 fn strays_are_told_from_what_is_made() {
     let (root, store) = open();

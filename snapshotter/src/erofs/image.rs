@@ -67,6 +67,13 @@ pub(super) fn sync(image: &Path) -> Result<()> {
     sync(image).and_then(|()| sync(parent)).context(|| format!("sync {}", image.display()))
 }
 
+/// Lets the kernel compare an image, which is on the disk, with its hashes whenever it is read from
+/// there, where the filesystem can do so.
+pub(super) fn protect(image: &Path) -> Result<()> {
+    let protected = File::open(image).and_then(|file| berth_sys::verity::enable(&file));
+    protected.map(drop).context(|| format!("enable fs-verity on {}", image.display()))
+}
+
 /// What an image takes on the disk.
 pub(super) fn size(image: &Path) -> Result<u64> {
     let metadata = image.metadata().context(|| format!("examine {}", image.display()))?;
