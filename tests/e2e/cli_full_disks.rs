@@ -9,20 +9,20 @@ use rustix::fs::{FallocateFlags, fallocate};
 /// What may be gone after a pull that failed: a few blocks of directories that grew.
 const SLACK: u64 = 64 << 10;
 
-fn on(disk: &SmallDisk) -> Option<Engine> {
+fn on(disk: &SmallDisk, snapshotter: &str) -> Option<Engine> {
     let mut engine = Engine::prepare()?;
     engine.set_root(disk.path().join("root"));
+    engine.configure(&format!("snapshotter = \"{snapshotter}\"\n"));
     engine.start_daemon();
     Some(engine)
 }
 
-/// The base and two layers, one of a large file and one of many small ones.
+/// The base, layers of one file, and one of many files.
 fn image() -> Image {
     let files: Vec<_> = (0..200).map(|number| (format!("d/{number}"), vec![b'x'; 5000])).collect();
     let files: Vec<_> = files.iter().map(|(name, data)| (name.as_str(), data.as_slice())).collect();
-    Image::busybox("image")
-        .layer(Layer::of_noise("noise", 1, 4 << 20))
-        .layer(Layer::of_files(&files))
+    let noise = (1..9).map(|seed| Layer::of_noise(&format!("noise-{seed}"), seed, 512 << 10));
+    noise.fold(Image::busybox("image"), Image::layer).layer(Layer::of_files(&files))
 }
 
 /// Takes space so that `left` bytes are free.
@@ -59,10 +59,9 @@ fn assert_nothing_left(engine: &Engine, when: &str) {
 }
 
 /// `DISK_STEPS` says how many steps there are between no space and enough of it.
-#[test]
-fn cli_a_pull_may_run_out_of_space_anywhere() {
+fn run_out_of_space(snapshotter: &str) {
     let disk = SmallDisk::new(64);
-    let Some(engine) = on(&disk) else { return };
+    let Some(engine) = on(&disk, snapshotter) else { return };
     let registry = Registry::start();
     registry.push(&image());
     let name = registry.reference("image");
@@ -84,17 +83,24 @@ fn cli_a_pull_may_run_out_of_space_anywhere() {
         engine.cli(&["rmi", &name]).success();
         assert_nothing_left(&engine, &when);
     }
-    engine.cli(&["run", "--rm", &name, "sha256sum", "/noise"]).success();
+    engine.cli(&["run", "--rm", &name, "sha256sum", "/noise-1"]).success();
+}
+
+#[test]
+fn cli_a_pull_may_run_out_of_space_anywhere() {
+    run_out_of_space("erofs");
+}
+
+#[test]
+fn cli_a_pull_into_directories_may_run_out_of_space_anywhere() {
+    run_out_of_space("overlayfs");
 }
 
 /// Layers as directories take an inode for each file.
 #[test]
 fn cli_a_pull_may_run_out_of_inodes() {
     let disk = SmallDisk::with_inodes(64, 512);
-    let Some(mut engine) = Engine::prepare() else { return };
-    engine.set_root(disk.path().join("root"));
-    engine.configure("snapshotter = \"overlayfs\"\n");
-    engine.start_daemon();
+    let Some(engine) = on(&disk, "overlayfs") else { return };
     let registry = Registry::start();
     registry.push(&image());
     let name = registry.reference("image");
@@ -110,5 +116,5 @@ fn cli_a_pull_may_run_out_of_inodes() {
     }
     engine.cli(&["pull", &name]).success();
     engine.cli(&["system", "check"]).success();
-    engine.cli(&["run", "--rm", &name, "sha256sum", "/noise"]).success();
+    engine.cli(&["run", "--rm", &name, "sha256sum", "/noise-1"]).success();
 }

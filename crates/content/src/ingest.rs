@@ -71,12 +71,16 @@ impl ContentStore {
         let path = self.ingest(reference);
         let unique = NEXT.fetch_add(1, Ordering::Relaxed);
         let aborted = path.with_extension(format!("{}.{unique}{ABORTED}", std::process::id()));
-        // Renamed first, so that the ref is free at once and a crash leaves no half ingest.
-        fs::rename(&path, &aborted).map_err(|error| match error.kind() {
-            ErrorKind::NotFound => Error::not_found(format!("ingest {reference}: not found")),
-            _ => Error::io(format!("abort ingest {reference}"), &error),
-        })?;
-        fs::remove_dir_all(&aborted).context(|| format!("remove {}", aborted.display()))
+        // Renamed first, so that the ref is free at once and a crash leaves no half ingest. A full
+        // disk may have no room for another name.
+        let removed = match fs::rename(&path, &aborted) {
+            Err(error) if error.kind() == ErrorKind::StorageFull => fs::remove_dir_all(&path),
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                return Err(Error::not_found(format!("ingest {reference}: not found")));
+            }
+            renamed => renamed.and_then(|()| fs::remove_dir_all(&aborted)),
+        };
+        removed.context(|| format!("abort ingest {reference}"))
     }
 
     /// The directory of an ingest. Its name has a fixed length, however long the ref is.

@@ -267,8 +267,17 @@ fn resume(
     Ok((file, hasher, status))
 }
 
-/// Makes a new ingest, in place of whatever is there.
+/// Makes a new ingest, in place of whatever is there, or nothing.
 fn begin(directory: &Path, reference: &str, total: u64) -> io::Result<(File, Status)> {
+    let begun = try_begin(directory, reference, total);
+    if begun.is_err() {
+        // Half an ingest is found by nobody. One that can't be removed is a stray.
+        let _ = fs::remove_dir_all(directory);
+    }
+    begun
+}
+
+fn try_begin(directory: &Path, reference: &str, total: u64) -> io::Result<(File, Status)> {
     match DirBuilder::new().mode(0o700).create(directory) {
         Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(error),
         _ => {}
