@@ -199,7 +199,7 @@ fn cli_what_an_image_lacks_is_fetched() {
     }
     engine.cli(&["rmi", &name]).success();
     assert_whole(&engine);
-    assert_eq!(blobs(&engine), [PathBuf::new(); 0]);
+    assert!(blobs(&engine).is_empty());
 }
 
 #[test]

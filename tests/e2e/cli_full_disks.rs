@@ -5,6 +5,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use berth_tests::{Engine, Image, Layer, Registry, SmallDisk};
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use rustix::fs::{FallocateFlags, fallocate};
 
 /// What may be gone after a pull that failed: a few blocks of directories that grew.
@@ -124,4 +125,25 @@ fn cli_a_pull_may_run_out_of_inodes() {
     engine.cli(&["pull", &name]).success();
     engine.cli(&["system", "check"]).success();
     engine.cli(&["run", "--rm", &name, "sha256sum", "/noise-1"]).success();
+}
+
+/// A filesystem that has become read-only, as after an error of its disk.
+#[test]
+fn cli_a_pull_on_a_read_only_disk_says_so() {
+    let Some(engine) = Engine::berth() else { return };
+    let registry = Registry::start();
+    registry.push(&image());
+    let name = registry.reference("image");
+    for directory in ["content", "snapshots/erofs"] {
+        let path = engine.root().join(directory);
+        let none = None::<&Path>;
+        mount(Some(&path), &path, none, MsFlags::MS_BIND, none).unwrap();
+        let flags = MsFlags::MS_BIND | MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY;
+        mount(none, &path, none, flags, none).unwrap();
+        engine.cli(&["pull", &name]).exited(1).complains("Read-only file system");
+        umount2(&path, MntFlags::MNT_DETACH).unwrap();
+        assert_nothing_left(&engine, directory);
+    }
+    engine.cli(&["pull", &name]).success();
+    engine.cli(&["system", "check"]).success();
 }

@@ -289,7 +289,7 @@ fn strays_are_told_from_what_is_made() {
     let content = root.path().join("content");
     put(&store, "ref", b"bytes");
     let _writer = store.writer("live", 0, None).unwrap();
-    assert_eq!(store.strays().unwrap(), Vec::<std::path::PathBuf>::new());
+    assert!(store.strays().unwrap().is_empty());
     // As it is for the blink of an eye, and for ever after a power cut.
     let half = |reference: &str| {
         let directory = content.join("ingest").join(Digest::of(reference.as_bytes()).hex());
