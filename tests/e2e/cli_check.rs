@@ -297,3 +297,47 @@ fn cli_nothing_under_way_is_damaged() {
     assert!(!fs::read_to_string(&log).unwrap().contains("rror"), "{}", engine.log());
     assert_whole(&engine);
 }
+
+/// An image for several platforms is whole with one of them, while another comes, and when that
+/// did not come; and not without any.
+#[test]
+fn cli_an_image_need_not_be_here_for_all_platforms() {
+    let Some(engine) = Engine::berth() else { return };
+    let registry = Registry::start();
+    let other = if cfg!(target_arch = "x86_64") { "arm64" } else { "amd64" };
+    let foreign = Image::busybox("mine").layer(Layer::of_noise("more", 8, 4 << 20));
+    registry.push_index("mine", &[image("mine"), foreign.for_architecture(other)]);
+    let gate = Gate::start(&registry, 2 * MIB);
+    let name = gate.reference("mine");
+    engine.cli(&["pull", &name]).success();
+    assert_whole(&engine);
+    let platform = format!("linux/{other}");
+    let mut pull = Running::start(
+        &mut engine.cli_command(&["pull", "--platform", &platform, &name]),
+        &engine.path("client"),
+    );
+    let asked = gate.asked().len();
+    wait_until("the layers to come", || gate.asked().len() > asked + 1);
+    while !pull.has_ended() {
+        assert_whole(&engine);
+    }
+    assert_whole(&engine);
+    let list = || engine.ctr(&["content", "ls"]).success().stdout;
+    let manifests = manifests_in(&list());
+    assert_eq!(manifests.len(), 2);
+    for manifest in &manifests {
+        engine.ctr(&["content", "rm", manifest]).success();
+    }
+    let found = check(&engine).exited(1).stdout;
+    assert!(found.contains(": missing; used by") && found.contains(" 1 damaged;"), "{found}");
+    let told = repair(&engine).success().stdout;
+    assert!(told.contains("1 damaged, 1 repaired"), "{told}");
+    assert_whole(&engine);
+    engine.cli(&["run", "--rm", &name, "true"]).success();
+}
+
+/// The manifests in a list of content: what has a layer's label.
+fn manifests_in(list: &str) -> Vec<String> {
+    let manifests = list.lines().filter(|line| line.contains("containerd.io/gc.ref.content.l.0"));
+    manifests.map(|line| line.split_whitespace().next().unwrap().to_owned()).collect()
+}
