@@ -377,6 +377,7 @@ async fn damage_is_told_and_replaced(case: &Case) {
     let fill = |root: &Path| fs::write(root.join("file"), "data").unwrap();
     case.layer("one", "", fill).await;
     case.layer("two", "one", fill).await;
+    case.layer("other", "two", fill).await;
     let check = async |key| case.snapshotter.check(key).await.unwrap();
     for key in ["one", "two", "nothing"] {
         assert_eq!(check(key).await, None, "{key}");
@@ -392,7 +393,6 @@ async fn damage_is_told_and_replaced(case: &Case) {
     }
     assert_eq!(check("one").await, Some(Fault::Missing));
     case.layer("again", "", fill).await;
-    case.layer("other", "two", fill).await;
     let refused = case.snapshotter.replace("one", "other").await.unwrap_err();
     assert_eq!(refused.kind(), Failure::FailedPrecondition);
     case.snapshotter.replace("one", "again").await.unwrap();
