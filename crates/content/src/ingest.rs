@@ -89,16 +89,24 @@ impl ContentStore {
     }
 }
 
-/// Removes what [`ContentStore::abort`] had renamed when the daemon was killed.
-pub(crate) fn remove_aborted(ingests: &Path) -> Result<()> {
+/// Removes what a crash left: what [`ContentStore::abort`] had renamed, and ingests that were just
+/// being made. For the start, before there are writers.
+pub(crate) fn remove_halves(ingests: &Path) -> Result<()> {
     let what = || format!("clean {}", ingests.display());
     for entry in fs::read_dir(ingests).context(what)? {
-        let entry = entry.context(what)?;
-        if entry.file_name().as_encoded_bytes().ends_with(ABORTED.as_bytes()) {
-            fs::remove_dir_all(entry.path()).context(what)?;
+        let path = entry.context(what)?.path();
+        let aborted = path.as_os_str().as_encoded_bytes().ends_with(ABORTED.as_bytes());
+        if path.is_dir() && (aborted || is_half(&path)) {
+            fs::remove_dir_all(path).context(what)?;
         }
     }
     Ok(())
+}
+
+/// Whether it is an ingest's directory and not yet an ingest.
+fn is_half(path: &Path) -> bool {
+    let half = [ErrorKind::NotFound, ErrorKind::InvalidData];
+    read_status(path).is_err_and(|error| half.contains(&error.kind()))
 }
 
 /// Reads an ingest's directory.

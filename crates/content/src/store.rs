@@ -47,8 +47,8 @@ pub struct Reader {
 }
 
 impl ContentStore {
-    /// Opens the store in the directory `content` of `root`, or makes one there, and removes what
-    /// interrupted aborts left.
+    /// Opens the store in the directory `content` of `root`, or makes one there, and removes half
+    /// ingests that a crash left.
     ///
     /// # Errors
     /// Those of the disk.
@@ -63,7 +63,7 @@ impl ContentStore {
             private.create(&path).context(|| format!("create {}", path.display()))?;
         }
         private.create(&ingests).context(|| format!("create {}", ingests.display()))?;
-        ingest::remove_aborted(&ingests)?;
+        ingest::remove_halves(&ingests)?;
         Ok(Self(Arc::new(Shared { blobs, ingests, locks: Locks::default() })))
     }
 

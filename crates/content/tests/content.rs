@@ -92,6 +92,11 @@ fn what_a_crash_left_half_made_begins_anew() {
     std::fs::write(about, "").unwrap();
     assert!(store.statuses(|_| true).unwrap().is_empty());
     assert_eq!(store.writer("ref", 10, None).unwrap().offset(), 0);
+    let about = files(root.path()).into_iter().find(|path| path.ends_with("about")).unwrap();
+    std::fs::remove_file(about).unwrap();
+    drop(store);
+    ContentStore::open(root.path()).unwrap();
+    assert!(files(root.path()).is_empty());
 }
 
 #[test]
