@@ -39,7 +39,7 @@ impl Check {
                     bar.set_position(progress.current);
                 }
                 Some(Message::Damage(damage)) => bar.suspend(|| say(describe(&damage))),
-                Some(Message::Repair(repair)) => bar.suspend(|| say(told(&repair))),
+                Some(Message::Repair(repair)) => bar.suspend(|| say(told(&repair, daemon))),
                 Some(Message::Summary(last)) => summary = Some(last),
                 None => {}
             }
@@ -84,14 +84,18 @@ fn describe(damage: &Damage) -> String {
     line
 }
 
-fn told(repair: &Repair) -> String {
+fn told(repair: &Repair, daemon: &Daemon) -> String {
     let verdict = if repair.done { "repaired" } else { "not repaired" };
     let damage = repair.damage.clone().unwrap_or_default();
     let mut line = format!("{verdict}: {}: {}", name(&damage), printable(&repair.outcome));
     if !repair.containers.is_empty() {
+        let tenant = match damage.namespace == daemon.namespace() {
+            true => String::new(),
+            false => format!("-n {} ", damage.namespace),
+        };
         let _ = write!(
             line,
-            "; restart what goes on with the damaged one: berth restart {}",
+            "; restart what goes on with the damaged one: berth {tenant}restart {}",
             repair.containers.join(" ")
         );
     }
