@@ -143,6 +143,40 @@ fn cli_each_damaged_layer_is_named_and_made_again() {
     engine.cli(&["run", "--rm", &name, "true"]).success();
 }
 
+/// Layers in every form, one of them a link to a file of the one below it.
+#[test]
+fn cli_layers_of_every_form_are_made_again() {
+    let link = Layer::new(|tar| {
+        let mut header = tar::Header::new_gnu();
+        header.set_entry_type(tar::EntryType::Link);
+        header.set_mode(0o644);
+        header.set_size(0);
+        tar.append_link(&mut header, "linked", "noise").unwrap();
+    });
+    let registry = Registry::start();
+    registry.push(&image("mine").layer(link));
+    let name = registry.reference("mine");
+    for snapshotter in ["erofs", "overlayfs", "native"] {
+        let Some(mut engine) = Engine::prepare() else { return };
+        engine.configure(&format!("snapshotter = \"{snapshotter}\"\n"));
+        engine.start_daemon();
+        let sums = || engine.cli(&["run", "--rm", &name, "sha256sum", "/noise", "/linked"]);
+        let before = sums().success().stdout;
+        for number in 0..3 {
+            let own = &files(&engine.root().join("snapshots").join(snapshotter))[number];
+            match snapshotter {
+                "erofs" => fs::remove_file(own.join("layer.erofs")).unwrap(),
+                _ => fs::remove_dir_all(own.join("fs")).unwrap(),
+            }
+            let words = ["layer sha256:", &format!(", {snapshotter}): missing; used by {name}")];
+            assert_mended(&engine, &words, "made again from its blob");
+        }
+        assert_eq!(sums().success().stdout, before, "{snapshotter}");
+        engine.cli(&["rmi", &name]).success();
+        assert_eq!(engine.snapshots(), 0, "{snapshotter}");
+    }
+}
+
 #[test]
 fn cli_a_layer_is_replaced_under_a_running_container() {
     let Some(mut engine) = Engine::berth() else { return };
