@@ -10,12 +10,6 @@ use berth_types::{Digest, Error, Fault, Kind, Result};
 use super::uses::Lack;
 use super::{Check, Found, SnapshotName, What};
 
-/// A blob by the records that name it.
-struct Recorded {
-    namespace: String,
-    size: u64,
-}
-
 impl Check {
     /// Looks at everything. Without `repair` it ends when the client is gone.
     pub(super) async fn find(&mut self, repair: bool) -> Result<Vec<Found>> {
@@ -24,13 +18,13 @@ impl Check {
         let scopes = self.scopes()?;
         let blobs = recorded(&scopes)?;
         let snapshots = self.snapshots(&scopes).await?;
-        self.progress.total = blobs.values().map(|blob| blob.size).sum::<u64>()
-            + snapshots.iter().map(|(_, _, size)| size).sum::<u64>();
+        self.progress.total =
+            blobs.values().sum::<u64>() + snapshots.iter().map(|(_, _, size)| size).sum::<u64>();
         let mut found = Vec::new();
         self.find_unrecorded(&mut found).await?;
-        for (digest, blob) in blobs {
+        for (digest, size) in blobs {
             self.go_on(repair)?;
-            self.find_blob(digest, blob, &mut found).await?;
+            self.find_blob(digest, size, &mut found).await?;
         }
         for lack in std::mem::take(&mut self.uses.lacks) {
             self.find_lack(lack, &mut found).await;
@@ -42,19 +36,14 @@ impl Check {
         Ok(found)
     }
 
-    async fn find_blob(
-        &mut self,
-        digest: Digest,
-        blob: Recorded,
-        found: &mut Vec<Found>,
-    ) -> Result<()> {
+    async fn find_blob(&mut self, digest: Digest, size: u64, found: &mut Vec<Found>) -> Result<()> {
         let metadata = self.engine.parts().metadata.clone();
-        let fault = metadata.check_blob(&digest, blob.size).await?;
+        let fault = metadata.check_blob(&digest, size).await?;
         self.summary.blobs += 1;
-        self.advance(blob.size).await;
+        self.advance(size).await;
         let Some(fault) = fault else { return Ok(()) };
         let images = self.uses.blob(&digest).map(|used| used.images.clone()).unwrap_or_default();
-        let what = What::Blob(digest, blob.namespace);
+        let what = What::Blob(digest);
         self.report(Found { what, fault, images }, found).await;
         Ok(())
     }
@@ -180,14 +169,14 @@ impl Check {
     }
 }
 
-/// The blobs that records name, each once.
-fn recorded(scopes: &BTreeMap<String, Scope>) -> Result<BTreeMap<Digest, Recorded>> {
+/// The blobs that records name, with their sizes.
+fn recorded(scopes: &BTreeMap<String, Scope>) -> Result<BTreeMap<Digest, u64>> {
     let mut all = BTreeMap::new();
-    for (namespace, scope) in scopes {
+    for scope in scopes.values() {
         for info in scope.content().list(&[])? {
             let Ok(digest) = info.digest.parse::<Digest>() else { continue };
             let size = u64::try_from(info.size).unwrap_or_default();
-            all.entry(digest).or_insert(Recorded { namespace: namespace.clone(), size });
+            all.insert(digest, size);
         }
     }
     Ok(all)

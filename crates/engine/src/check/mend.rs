@@ -67,7 +67,7 @@ impl Check {
         while !blobs.is_empty() {
             self.read_uses()?;
             let is_known = |one: &Found| match &one.what {
-                What::Blob(digest, _) => self.uses.blob(digest).is_some(),
+                What::Blob(digest) => self.uses.blob(digest).is_some(),
                 _ => false,
             };
             let (known, unknown): (Vec<_>, Vec<_>) = blobs.into_iter().partition(is_known);
@@ -105,7 +105,7 @@ impl Check {
 
     async fn mend_one(&mut self, one: &Found) -> Result<()> {
         let outcome = match &one.what {
-            What::Blob(digest, namespace) => self.mend_blob(digest, namespace).await?,
+            What::Blob(digest) => self.mend_blob(digest).await?,
             What::Unrecorded(digest) => {
                 self.engine.parts().metadata.remove_unrecorded_blob(digest).await?;
                 Outcome::done("removed")
@@ -127,17 +127,23 @@ impl Check {
         Ok(())
     }
 
-    async fn mend_blob(&self, digest: &Digest, namespace: &str) -> Result<Outcome> {
-        let parts = self.engine.parts();
-        let scope = self.engine.scope(namespace)?;
-        let info = match scope.content().info(digest) {
-            Err(error) if error.kind() == Kind::NotFound => {
-                return Ok(Outcome::done("it is no longer needed"));
+    /// Fetches a blob from wherever one of the namespaces that have it got it.
+    async fn mend_blob(&self, digest: &Digest) -> Result<Outcome> {
+        let (mut records, mut from) = (Vec::new(), Vec::new());
+        for (namespace, scope) in self.scopes()? {
+            match scope.content().info(digest) {
+                Err(error) if error.kind() == Kind::NotFound => {}
+                info => {
+                    let info = info?;
+                    from.extend(sources(&info, &self.uses.names));
+                    records.push((namespace, info));
+                }
             }
-            info => info?,
+        }
+        let Some((namespace, info)) = records.first() else {
+            return Ok(Outcome::done("it is no longer needed"));
         };
         let used = self.uses.blob(digest);
-        let from = sources(&info, &self.uses.names);
         if from.is_empty() {
             let images = used.map(|used| used.images.clone()).unwrap_or_default();
             return Ok(Outcome::failed(came_from_nowhere(&images)));
@@ -146,7 +152,8 @@ impl Check {
             let size = u64::try_from(info.size).unwrap_or_default();
             Descriptor::new(String::new(), digest.clone(), size)
         });
-        Ok(told(parts.puller.refetch(namespace, &described, from).await))
+        let puller = &self.engine.parts().puller;
+        Ok(told(puller.refetch(namespace, &described, from).await))
     }
 
     async fn mend_lack(&self, lack: &Lack) -> Result<Outcome> {

@@ -49,8 +49,8 @@ struct Found {
 
 #[derive(Clone)]
 enum What {
-    /// A blob, and a namespace that has a record of it.
-    Blob(Digest, String),
+    /// A blob that records name.
+    Blob(Digest),
     /// A blob that no record names.
     Unrecorded(Digest),
     /// What an image lacks.
@@ -135,9 +135,7 @@ impl Check {
             ..Damage::default()
         };
         let (kind, id) = match &found.what {
-            What::Blob(digest, _) | What::Unrecorded(digest) => {
-                (WireKind::Blob, digest.to_string())
-            }
+            What::Blob(digest) | What::Unrecorded(digest) => (WireKind::Blob, digest.to_string()),
             What::Lack(lack) => {
                 let namespace = lack.image.0.clone();
                 let id = lack.digest.to_string();
