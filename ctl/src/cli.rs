@@ -70,6 +70,8 @@ pub(crate) enum Command {
     Version(c::version::Version),
     /// Display information on the daemon
     Info(c::info::Info),
+    /// Look after what the daemon keeps
+    System(c::system::System),
 }
 
 impl Cli {
@@ -106,6 +108,7 @@ impl Cli {
             Command::Inspect(command) => command.run(&daemon).await,
             Command::Version(command) => command.run(&daemon).await,
             Command::Info(command) => command.run(&daemon).await,
+            Command::System(command) => command.run(&daemon).await,
         }
     }
 }

@@ -56,6 +56,11 @@ impl Daemon {
         &self.address
     }
 
+    /// The tenant to work in.
+    pub(crate) fn namespace(&self) -> &str {
+        &self.namespace
+    }
+
     /// Containers by name or id.
     pub(crate) async fn containers(&self) -> Outcome<ContainersClient<Tenant>> {
         let client = ContainersClient::new(self.connect().await?);

@@ -17,6 +17,9 @@ pub(crate) fn open(config: &Config, store: &Store) -> Result<Vec<Arc<dyn Snapsho
     let at = |name: &str| config.root.join("snapshots").join(name);
     let mut all: Vec<Arc<dyn Snapshotter>> = Vec::new();
     match probe_erofs(&config.root) {
+        Ok(()) if config.plugins.erofs.enable_fsverity => {
+            all.push(Arc::new(Erofs::with_verity(&at("erofs"), store.clone())?));
+        }
         Ok(()) => all.push(Arc::new(Erofs::open(&at("erofs"), store.clone())?)),
         Err(error) => tracing::warn!(%error, "the snapshotter erofs is not offered"),
     }

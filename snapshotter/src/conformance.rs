@@ -10,7 +10,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use berth_types::Kind as Failure;
+use berth_types::{Fault, Kind as Failure};
 use rustix::mount::{MountAttrFlags, UnmountFlags};
 use tempfile::TempDir;
 
@@ -82,6 +82,8 @@ pub async fn all(open: Open) {
     labels_are_replaced(&Case::new(open)).await;
     lists_go_by_prefix(&Case::new(open)).await;
     many_layers_mount(&Case::new(open)).await;
+    damage_is_told_and_replaced(&Case::new(open)).await;
+    strays_are_told_and_removed(&Case::new(open)).await;
     records_outlive_the_snapshotter(open).await;
 }
 
@@ -90,6 +92,11 @@ impl Case {
         let directory = Scratch::new();
         fs::create_dir(directory.path().join("mnt")).unwrap();
         Self { snapshotter: open(&directory.path().join("snapshots")), directory }
+    }
+
+    /// Where the snapshots' directories are.
+    fn own(&self) -> PathBuf {
+        self.directory.path().join("snapshots").join(self.snapshotter.name())
     }
 
     async fn prepare(&self, key: &str, parent: &str) -> Vec<Mount> {
@@ -384,6 +391,60 @@ pub async fn stack(snapshotter: &dyn Snapshotter, count: u32) {
             CommitOptions { parent: parent_at_commit, synced: true, ..CommitOptions::default() };
         snapshotter.commit(&name, &key, options).await.unwrap();
         parent = name;
+    }
+}
+
+async fn damage_is_told_and_replaced(case: &Case) {
+    let fill = |root: &Path| fs::write(root.join("file"), "data").unwrap();
+    case.layer("one", "", fill).await;
+    case.layer("two", "one", fill).await;
+    case.layer("other", "two", fill).await;
+    let check = async |key| case.snapshotter.check(key).await.unwrap();
+    for key in ["one", "two", "nothing"] {
+        assert_eq!(check(key).await, None, "{key}");
+    }
+    let kept = case.own().join("1");
+    for (name, remove) in
+        [("fs", fs::remove_dir_all as fn(_) -> _), ("layer.erofs", fs::remove_file)]
+    {
+        let path = kept.join(name);
+        if path.exists() {
+            remove(path).unwrap();
+        }
+    }
+    assert_eq!(check("one").await, Some(Fault::Missing));
+    case.layer("again", "", fill).await;
+    let refused = case.snapshotter.replace("one", "other").await.unwrap_err();
+    assert_eq!(refused.kind(), Failure::FailedPrecondition);
+    case.snapshotter.replace("one", "again").await.unwrap();
+    for key in ["one", "two", "other"] {
+        assert_eq!(check(key).await, None, "{key}");
+    }
+    assert_eq!(case.snapshotter.stat("again").await.unwrap_err().kind(), Failure::NotFound);
+    assert!(!kept.exists());
+    let mounts = case.snapshotter.view("view", "one", PrepareOptions::default()).await.unwrap();
+    let seen = case.mounted(&mounts, |root| fs::read_to_string(root.join("file")).unwrap());
+    assert_eq!(seen, "data");
+}
+
+async fn strays_are_told_and_removed(case: &Case) {
+    case.layer("one", "", |_| ()).await;
+    case.prepare("active", "one").await;
+    assert!(case.snapshotter.strays().await.unwrap().is_empty());
+    fs::create_dir_all(case.own().join("77/fs")).unwrap();
+    let mut strays = vec![case.own().join("77")];
+    for name in ["1/other", "078", "readme"] {
+        fs::write(case.own().join(name), "").unwrap();
+        strays.push(case.own().join(name));
+    }
+    let mut found = case.snapshotter.strays().await.unwrap();
+    found.sort();
+    strays.sort();
+    assert_eq!(found, strays);
+    case.snapshotter.remove_strays().await.unwrap();
+    assert!(case.snapshotter.strays().await.unwrap().is_empty());
+    for key in ["one", "active"] {
+        assert_eq!(case.snapshotter.check(key).await.unwrap(), None, "{key}");
     }
 }
 

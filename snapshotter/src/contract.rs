@@ -6,7 +6,7 @@ use std::time::SystemTime;
 
 use async_trait::async_trait;
 use berth_types::labels::Labels;
-use berth_types::{Digest, Result};
+use berth_types::{Digest, Error, Fault, Result};
 
 /// On a snapshot that is prepared: its changes need not survive a crash of the machine, which
 /// makes it cheaper to write and to unmount. The next boot finds it gone. The kernel takes it only
@@ -183,4 +183,31 @@ pub trait Snapshotter: Send + Sync {
 
     /// The roots of a snapshot's layers for reading, its own first.
     async fn layers(&self, key: &str) -> Result<Vec<OwnedFd>>;
+
+    /// What is wrong with what the disk has of a snapshot, its parents not looked at. `None` when
+    /// it is as recorded, as far as there is a record of it, and when it goes meanwhile.
+    async fn check(&self, _key: &str) -> Result<Option<Fault>> {
+        Ok(None)
+    }
+
+    /// What is in the snapshots' directories and no record names.
+    async fn strays(&self) -> Result<Vec<PathBuf>> {
+        Ok(Vec::new())
+    }
+
+    /// Removes what [`strays`](Self::strays) names.
+    async fn remove_strays(&self) -> Result<()> {
+        Ok(())
+    }
+
+    /// Puts what the committed snapshot `with` has in the place of what `key` has, which is damaged
+    /// or gone: `with` is gone afterwards, record and children of `key` stay. What is mounted of
+    /// the old files stays so.
+    ///
+    /// # Errors
+    /// `FailedPrecondition` unless both are committed on the same parent.
+    async fn replace(&self, key: &str, _with: &str) -> Result<()> {
+        let name = self.name();
+        Err(Error::unimplemented(format!("snapshotter {name} can't replace snapshot {key:?}")))
+    }
 }

@@ -6,7 +6,7 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
-use berth_types::{Result, ResultExt};
+use berth_types::{Fault, Result, ResultExt};
 
 use crate::contract::{CommitOptions, Kind, Mount};
 use crate::records::{Commit, Record};
@@ -80,6 +80,11 @@ pub trait Form: Send + Sync + Sized + 'static {
         None
     }
 
+    /// What is wrong with what a snapshot has. Blocks on the disk.
+    fn check(&self, record: &Record) -> Option<Fault> {
+        check_directory(&self.files(record))
+    }
+
     /// Makes a layer of an active snapshot, and puts it on the disk. Its record follows. One at a
     /// time for each snapshot.
     async fn commit(&self, record: &Record, options: &CommitOptions) -> Result<Commit>;
@@ -87,5 +92,15 @@ pub trait Form: Send + Sync + Sized + 'static {
     /// Hears how a [`commit`](Self::commit) ended: with a record, or not.
     async fn committed(&self, _id: u64, _done: bool) -> Result<()> {
         Ok(())
+    }
+}
+
+/// A directory's files are nowhere recorded: it is there or not.
+pub(crate) fn check_directory(path: &Path) -> Option<Fault> {
+    match path.symlink_metadata() {
+        Ok(metadata) if metadata.is_dir() => None,
+        Ok(_) => Some(Fault::Differs),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Some(Fault::Missing),
+        Err(error) => Some(Fault::Unreadable(error.to_string())),
     }
 }

@@ -50,6 +50,7 @@ mod piped;
 mod records;
 mod remote;
 mod service;
+mod strays;
 mod usage;
 pub mod wire;
 

@@ -16,7 +16,7 @@ use std::time::SystemTime;
 
 use async_trait::async_trait;
 use berth_store::Store;
-use berth_types::{Error, Result, ResultExt};
+use berth_types::{Error, Fault, Kind as Failure, Result, ResultExt};
 use futures_util::stream::{self, StreamExt};
 use tokio::sync::RwLock;
 
@@ -26,7 +26,7 @@ use crate::contract::{
 use crate::directories::{blocking, directories, durability, make_directories, missing};
 use crate::form::Form;
 use crate::records::{Record, Records};
-use crate::usage;
+use crate::{strays, usage};
 
 /// How many removed snapshots give their space back at once: where the filesystem discards freed
 /// blocks right away (ext4(5), `discard`), each file's removal waits for the device.
@@ -40,7 +40,8 @@ pub struct Numbered<F> {
     next_id: AtomicU64,
     /// Snapshots being committed, by id: two commits of one would make one layer.
     committing: Mutex<HashSet<u64>>,
-    /// Shared while a directory is there and its record is not yet; exclusive to look for orphans.
+    /// Shared while a directory is there and its record is not yet, or not any more; exclusive to
+    /// look for orphans.
     making: RwLock<()>,
 }
 
@@ -52,12 +53,16 @@ impl<F: Form> Numbered<F> {
     /// # Errors
     /// Those of the disk and of the database.
     pub fn open(directory: &Path, store: Store) -> Result<Self> {
+        Self::with_form(directory, store, F::new(directory))
+    }
+
+    pub(crate) fn with_form(directory: &Path, store: Store, form: F) -> Result<Self> {
         let what = || format!("open the snapshots in {}", directory.display());
         DirBuilder::new().recursive(true).mode(0o700).create(directory).context(what)?;
         let records = Records::new(store, F::TABLES.0, F::TABLES.1);
         let this = Self {
             directory: directory.to_owned(),
-            form: Arc::new(F::new(directory)),
+            form: Arc::new(form),
             next_id: AtomicU64::new(0),
             committing: Mutex::default(),
             making: RwLock::default(),
@@ -203,6 +208,11 @@ impl<F: Form> Numbered<F> {
         committed.map(|()| record.id)
     }
 
+    /// The numbers that records have.
+    fn used(&self) -> Result<HashSet<u64>> {
+        Ok(self.records.list("")?.into_iter().map(|(_, record)| record.id).collect())
+    }
+
     /// Where a snapshot's directories are.
     fn own(&self, id: u64) -> PathBuf {
         self.directory.join(id.to_string())
@@ -266,12 +276,15 @@ impl<F: Form> Snapshotter for Numbered<F> {
     }
 
     async fn remove(&self, key: &str) -> Result<()> {
+        // Until its directory is gone, that is no stray.
+        let _removing = self.making.read().await;
         let id = self.unrecord(key).await?;
         self.clear_away(key, id).await;
         Ok(())
     }
 
     async fn remove_all(&self, keys: &[String]) -> Vec<Result<()>> {
+        let _removing = self.making.read().await;
         let (mut results, mut unrecorded) = (Vec::with_capacity(keys.len()), Vec::new());
         for key in keys {
             let gone = self.unrecord(key).await;
@@ -290,8 +303,7 @@ impl<F: Form> Snapshotter for Numbered<F> {
 
     async fn cleanup(&self) -> Result<()> {
         let _alone = self.making.write().await;
-        let recorded = self.records.list("")?;
-        let used: HashSet<u64> = recorded.into_iter().map(|(_, record)| record.id).collect();
+        let used = self.used()?;
         let found = directories(&self.directory).context(|| "list the snapshots' directories")?;
         for id in found.into_iter().filter(|id| !used.contains(id)) {
             self.clear(id).await?;
@@ -329,6 +341,48 @@ impl<F: Form> Snapshotter for Numbered<F> {
         }
         let form = self.form.clone();
         blocking(move || chain.iter().map(|record| form.open(record)).collect()).await
+    }
+
+    async fn check(&self, key: &str) -> Result<Option<Fault>> {
+        let record = match self.records.get(key) {
+            Err(error) if error.kind() == Failure::NotFound => return Ok(None),
+            record => record?,
+        };
+        let (form, looked_at) = (self.form.clone(), record.clone());
+        let Some(fault) = blocking(move || Ok(form.check(&looked_at))).await? else {
+            return Ok(None);
+        };
+        // A record goes before its files do, and changes with its kind.
+        match self.records.get(key) {
+            Ok(now) if now.id == record.id && now.kind == record.kind => Ok(Some(fault)),
+            Ok(_) => Ok(None),
+            Err(error) if error.kind() == Failure::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn strays(&self) -> Result<Vec<PathBuf>> {
+        let _alone = self.making.write().await;
+        strays::find(&self.directory, &self.used()?)
+    }
+
+    async fn remove_strays(&self) -> Result<()> {
+        let _alone = self.making.write().await;
+        for stray in strays::find(&self.directory, &self.used()?)? {
+            match strays::id(&self.directory, &stray) {
+                Some(id) => self.clear(id).await?,
+                None => blocking(move || strays::remove(&stray)).await?,
+            }
+        }
+        Ok(())
+    }
+
+    async fn replace(&self, key: &str, with: &str) -> Result<()> {
+        // Whoever is on the way to mount the old files has a record by then.
+        let _alone = self.making.write().await;
+        let old = self.records.replace(key, with).await?;
+        self.clear_away(key, old.id).await;
+        Ok(())
     }
 }
 

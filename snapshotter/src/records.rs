@@ -179,6 +179,31 @@ impl Records {
             .await
     }
 
+    /// Lets the committed record `key` have what the committed record `with` has, which goes.
+    /// Returns `key`'s record as it was.
+    pub(crate) async fn replace(&self, key: &str, with: &str) -> Result<Record> {
+        let (this, key, with) = (self.clone(), key.to_owned(), with.to_owned());
+        self.store
+            .write(Durability::Synced, move |transaction| {
+                let mut rows = transaction.open_table(this.rows).db()?;
+                let (old, new) = (find(&rows, &key)?, find(&rows, &with)?);
+                let committed = old.kind == Kind::Committed && new.kind == Kind::Committed;
+                if !committed || old.parent != new.parent || key == with {
+                    return Err(Error::failed_precondition(format!(
+                        "snapshot {with:?} can't take the place of {key:?}: it is another layer"
+                    )));
+                }
+                let Record { id, usage, checksum, .. } = new;
+                let replaced = Record { id, usage, checksum, ..old.clone() };
+                rows.insert(&*key, &*encode(&replaced)?).db()?;
+                rows.remove(&*with).db()?;
+                drop(rows);
+                this.unlink(transaction, &old.parent, &with)?;
+                Ok(old)
+            })
+            .await
+    }
+
     /// Removes a record, before its directory goes.
     pub(crate) async fn remove(&self, key: &str, durability: Durability) -> Result<Record> {
         let (this, key) = (self.clone(), key.to_owned());

@@ -3,9 +3,12 @@
 #![allow(clippy::unwrap_used, reason = "a failed step fails the test")]
 
 mod api;
+mod cli_bombs;
+mod cli_check;
 mod cli_containers;
 mod cli_disk;
 mod cli_faults;
+mod cli_full_disks;
 mod cli_images;
 mod cli_layers;
 mod cli_pulls;

@@ -17,12 +17,17 @@ pub struct SmallDisk {
 impl SmallDisk {
     /// One of `megabytes` MiB.
     pub fn new(megabytes: u64) -> Self {
-        Self::with_features(megabytes, "extents")
+        Self::with_options(megabytes, &[])
+    }
+
+    /// One that can have so many files.
+    pub fn with_inodes(megabytes: u64, inodes: u32) -> Self {
+        Self::with_options(megabytes, &["-N", &inodes.to_string()])
     }
 
     /// One that can't promise blocks to a file before they are written.
     pub fn without_promises(megabytes: u64) -> Self {
-        Self::with_features(megabytes, "^extents,^64bit")
+        Self::with_options(megabytes, &["-O", "^extents,^64bit"])
     }
 
     /// Takes all that is free, until the file of the returned path is removed.
@@ -35,7 +40,7 @@ impl SmallDisk {
         balloon
     }
 
-    fn with_features(megabytes: u64, features: &str) -> Self {
+    fn with_options(megabytes: u64, options: &[&str]) -> Self {
         let directory = tempfile::tempdir().expect("a directory");
         let image = directory.path().join("image");
         let file = File::create(&image).expect("a file for a disk");
@@ -43,7 +48,8 @@ impl SmallDisk {
         let disk = Self { directory };
         let (image, path) = (image.to_str().expect("a path"), disk.path());
         std::fs::create_dir(&path).expect("a mount point");
-        Finished::run("mkfs.ext4", &["-q", "-m", "0", "-O", features, image], b"").success();
+        let all = [&["-q", "-m", "0"], options, &[image]].concat();
+        Finished::run("mkfs.ext4", &all, b"").success();
         let path = path.to_str().expect("a path");
         Finished::run("mount", &["-o", "loop", image, path], b"").success();
         disk

@@ -277,6 +277,21 @@ impl Engine {
         fs::remove_file(&archive).expect("remove the archive");
     }
 
+    /// What berth keeps and is not whole, a line each. Tests of the API name content that is not
+    /// there.
+    fn damaged(&self) -> Vec<String> {
+        if self.flavor != Flavor::Berth {
+            return Vec::new();
+        }
+        let check = self.cli(&["system", "check"]);
+        let lines = check.stdout.lines().filter(|line| {
+            let kinds = ["blob ", "layer ", "snapshot ", "file "];
+            kinds.iter().any(|kind| line.starts_with(kind)) && !line.contains(": missing; used by ")
+        });
+        let failure = check.stderr.lines();
+        lines.chain(failure).map(str::to_owned).collect()
+    }
+
     /// Ends and removes every container of this test's namespace, as a tidy user would.
     pub fn remove_containers(&self) {
         for container in self.ctr(&["containers", "ls", "-q"]).stdout.lines() {
@@ -301,12 +316,14 @@ impl Drop for Engine {
         // up late.
         let places = [self.directory.path(), self.state.path()];
         let left = leaks::wait_for_none(&self.namespace, places);
+        let damaged = if failed { Vec::new() } else { self.damaged() };
         if let Some(mut daemon) = self.daemon.take() {
             daemon.stop(Signal::SIGTERM);
         }
         leaks::remove(&self.namespace, places);
         if !failed {
             assert!(left.is_empty(), "left behind:\n{}\n{}", left.join("\n"), self.log());
+            assert!(damaged.is_empty(), "damaged:\n{}\n{}", damaged.join("\n"), self.log());
         }
     }
 }

@@ -44,6 +44,12 @@ impl Layer {
         Self::of_files(&[(path, &noise(seed, length))])
     }
 
+    /// A layer of these very bytes, whatever they are. The image's configuration does not know
+    /// what they unpack to.
+    pub fn untrue(blob: Vec<u8>) -> Self {
+        Self { tar: Vec::new(), gzip: blob }
+    }
+
     /// The bytes as a registry has them.
     pub fn blob(&self) -> &[u8] {
         &self.gzip
@@ -143,11 +149,17 @@ impl Image {
         manifest.to_string().into_bytes()
     }
 
+    /// What an index says of the image.
+    pub(crate) fn entry(&self) -> Value {
+        let mut entry = descriptor("application/vnd.oci.image.manifest.v1+json", &self.manifest());
+        entry["platform"] = json!({ "os": "linux", "architecture": self.architecture });
+        entry
+    }
+
     /// The image as an archive of an OCI layout, which `ctr images import` takes.
     pub fn archive(&self) -> Vec<u8> {
         let manifest = self.manifest();
-        let mut entry = descriptor("application/vnd.oci.image.manifest.v1+json", &manifest);
-        entry["platform"] = json!({ "os": "linux", "architecture": self.architecture });
+        let mut entry = self.entry();
         entry["annotations"] = json!({ "io.containerd.image.name": self.name });
         let index = json!({ "schemaVersion": 2, "manifests": [entry] }).to_string();
 

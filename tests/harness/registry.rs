@@ -141,6 +141,22 @@ impl Registry {
         self.push_manifest(name, tag, media_type, image.manifest());
     }
 
+    /// Uploads images, each for another architecture, as one under `name`.
+    pub fn push_index(&self, name: &str, images: &[Image]) {
+        let manifests: Vec<_> = images
+            .iter()
+            .map(|image| {
+                self.push(image);
+                image.entry()
+            })
+            .collect();
+        let media_type = "application/vnd.oci.image.index.v1+json";
+        let index = serde_json::json!({
+            "schemaVersion": 2, "mediaType": media_type, "manifests": manifests,
+        });
+        self.push_manifest(name, "latest", media_type, index.to_string().into_bytes());
+    }
+
     /// Uploads a manifest or index as it is.
     pub fn push_manifest(&self, name: &str, tag: &str, media_type: &str, manifest: Vec<u8>) {
         let url = self.url(&format!("{name}/manifests/{tag}"));

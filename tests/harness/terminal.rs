@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{Read, Write};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
 
 use nix::pty::{Winsize, openpty};
 
@@ -15,6 +16,7 @@ pub struct Terminal {
     child: Child,
     keys: File,
     shown: Arc<Mutex<Vec<u8>>>,
+    reader: JoinHandle<()>,
 }
 
 impl Terminal {
@@ -35,7 +37,7 @@ impl Terminal {
         let mut screen = keys.try_clone().expect("share the terminal");
         let shown = Arc::<Mutex<Vec<u8>>>::default();
         let copy = shown.clone();
-        std::thread::spawn(move || {
+        let reader = std::thread::spawn(move || {
             let mut chunk = [0; 4096];
             // It ends with EIO when the last program has left the terminal.
             while let Ok(length @ 1..) = screen.read(&mut chunk) {
@@ -43,7 +45,7 @@ impl Terminal {
                 shown.extend_from_slice(&chunk[..length]);
             }
         });
-        Self { child, keys, shown }
+        Self { child, keys, shown, reader }
     }
 
     /// What was shown so far.
@@ -69,12 +71,12 @@ impl Terminal {
         rustix::termios::tcsetwinsize(&self.keys, size).expect("resize the terminal");
     }
 
-    /// Waits for the end of the command and answers its exit status.
+    /// Waits for the end of the command and of what it shows, and answers its exit status.
     pub fn ends(&mut self) -> i32 {
         let mut status = None;
         wait_until("the command on the terminal to end", || {
-            status = self.child.try_wait().expect("look at a child");
-            status.is_some()
+            status = status.or(self.child.try_wait().expect("look at a child"));
+            status.is_some() && self.reader.is_finished()
         });
         status.and_then(|status| status.code()).unwrap_or(-1)
     }

@@ -11,7 +11,7 @@ use berth_types::{Digest, Error, Result, ResultExt};
 use crate::ContentStore;
 
 /// Ends the names of directories that only wait to be removed.
-const ABORTED: &str = ".aborted";
+pub(crate) const ABORTED: &str = ".aborted";
 
 /// How far an ingest is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -71,12 +71,16 @@ impl ContentStore {
         let path = self.ingest(reference);
         let unique = NEXT.fetch_add(1, Ordering::Relaxed);
         let aborted = path.with_extension(format!("{}.{unique}{ABORTED}", std::process::id()));
-        // Renamed first, so that the ref is free at once and a crash leaves no half ingest.
-        fs::rename(&path, &aborted).map_err(|error| match error.kind() {
-            ErrorKind::NotFound => Error::not_found(format!("ingest {reference}: not found")),
-            _ => Error::io(format!("abort ingest {reference}"), &error),
-        })?;
-        fs::remove_dir_all(&aborted).context(|| format!("remove {}", aborted.display()))
+        // Renamed first, so that the ref is free at once and a crash leaves no half ingest. A full
+        // disk may have no room for another name.
+        let removed = match fs::rename(&path, &aborted) {
+            Err(error) if error.kind() == ErrorKind::StorageFull => fs::remove_dir_all(&path),
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                return Err(Error::not_found(format!("ingest {reference}: not found")));
+            }
+            renamed => renamed.and_then(|()| fs::remove_dir_all(&aborted)),
+        };
+        removed.context(|| format!("abort ingest {reference}"))
     }
 
     /// The directory of an ingest. Its name has a fixed length, however long the ref is.
@@ -85,16 +89,24 @@ impl ContentStore {
     }
 }
 
-/// Removes what [`ContentStore::abort`] had renamed when the daemon was killed.
-pub(crate) fn remove_aborted(ingests: &Path) -> Result<()> {
+/// Removes what a crash left: what [`ContentStore::abort`] had renamed, and ingests that were just
+/// being made. For the start, before there are writers.
+pub(crate) fn remove_halves(ingests: &Path) -> Result<()> {
     let what = || format!("clean {}", ingests.display());
     for entry in fs::read_dir(ingests).context(what)? {
-        let entry = entry.context(what)?;
-        if entry.file_name().as_encoded_bytes().ends_with(ABORTED.as_bytes()) {
-            fs::remove_dir_all(entry.path()).context(what)?;
+        let path = entry.context(what)?.path();
+        let aborted = path.as_os_str().as_encoded_bytes().ends_with(ABORTED.as_bytes());
+        if path.is_dir() && (aborted || is_half(&path)) {
+            fs::remove_dir_all(path).context(what)?;
         }
     }
     Ok(())
+}
+
+/// Whether it is an ingest's directory and not yet an ingest.
+fn is_half(path: &Path) -> bool {
+    let half = [ErrorKind::NotFound, ErrorKind::InvalidData];
+    read_status(path).is_err_and(|error| half.contains(&error.kind()))
 }
 
 /// Reads an ingest's directory.

@@ -13,6 +13,7 @@
 //! or aborted. The store knows no namespaces and no labels: those are rows of the crate
 //! `metadata`. All calls block on the disk.
 
+mod check;
 mod ingest;
 mod lock;
 mod store;

@@ -30,6 +30,11 @@ impl Locks {
         locked.insert(reference.to_owned(), Instant::now());
         Ok(Lock { locks: self.clone(), reference: reference.to_owned() })
     }
+
+    /// The refs that have a writer now.
+    pub(crate) fn locked(&self) -> Vec<String> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).keys().cloned().collect()
+    }
 }
 
 impl Drop for Lock {

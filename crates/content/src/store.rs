@@ -12,6 +12,9 @@ use berth_types::{Algorithm, Digest, Error, Hasher, Result, ResultExt};
 use crate::ingest;
 use crate::lock::Locks;
 
+/// What blobs are named by.
+pub(crate) const ALGORITHMS: [Algorithm; 2] = [Algorithm::Sha256, Algorithm::Sha512];
+
 /// A content store. Clones share it; two stores must not be open on one directory, because refs
 /// are locked in memory.
 #[derive(Clone)]
@@ -44,8 +47,8 @@ pub struct Reader {
 }
 
 impl ContentStore {
-    /// Opens the store in the directory `content` of `root`, or makes one there, and removes what
-    /// interrupted aborts left.
+    /// Opens the store in the directory `content` of `root`, or makes one there, and removes half
+    /// ingests that a crash left.
     ///
     /// # Errors
     /// Those of the disk.
@@ -55,12 +58,12 @@ impl ContentStore {
         let ingests = content.join("ingest");
         let mut private = DirBuilder::new();
         private.recursive(true).mode(0o700);
-        for algorithm in [Algorithm::Sha256, Algorithm::Sha512] {
+        for algorithm in ALGORITHMS {
             let path = blobs.join(algorithm.name());
             private.create(&path).context(|| format!("create {}", path.display()))?;
         }
         private.create(&ingests).context(|| format!("create {}", ingests.display()))?;
-        ingest::remove_aborted(&ingests)?;
+        ingest::remove_halves(&ingests)?;
         Ok(Self(Arc::new(Shared { blobs, ingests, locks: Locks::default() })))
     }
 
@@ -91,7 +94,7 @@ impl ContentStore {
     /// # Errors
     /// Those of `visit` and of the disk.
     pub fn walk(&self, mut visit: impl FnMut(Info) -> Result<()>) -> Result<()> {
-        for algorithm in [Algorithm::Sha256, Algorithm::Sha512] {
+        for algorithm in ALGORITHMS {
             let directory = self.0.blobs.join(algorithm.name());
             let what = || format!("list {}", directory.display());
             for entry in fs::read_dir(&directory).context(what)? {
@@ -140,6 +143,10 @@ impl ContentStore {
 
     pub(crate) fn blobs_of(&self, algorithm: Algorithm) -> PathBuf {
         self.0.blobs.join(algorithm.name())
+    }
+
+    pub(crate) fn blobs(&self) -> &Path {
+        &self.0.blobs
     }
 
     pub(crate) fn ingests(&self) -> &Path {

@@ -46,6 +46,26 @@ impl ContentStore {
             return Err(exists(digest));
         }
         let algorithm = expected.map_or(Algorithm::Sha256, Digest::algorithm);
+        self.open_writer(reference, total, algorithm, lock)
+    }
+
+    /// The same for bytes that are to take the place of the blob `digest`, whether that is there or
+    /// not: see [`Writer::replace`].
+    ///
+    /// # Errors
+    /// As for [`writer`](Self::writer), without `AlreadyExists`.
+    pub fn replacement(&self, reference: &str, total: u64, digest: &Digest) -> Result<Writer> {
+        let lock = self.locks().lock(reference)?;
+        self.open_writer(reference, total, digest.algorithm(), lock)
+    }
+
+    fn open_writer(
+        &self,
+        reference: &str,
+        total: u64,
+        algorithm: Algorithm,
+        lock: Lock,
+    ) -> Result<Writer> {
         let directory = self.ingest(reference);
         let what = || format!("open ingest {reference}");
         let (file, hasher, status) = match resume(&directory, reference, total, algorithm) {
@@ -137,10 +157,8 @@ impl Writer {
     /// - Those of the disk.
     pub fn commit(self, size: u64, expected: Option<&Digest>) -> Result<Digest> {
         let digest = self.check(size, expected)?;
-        self.sync()?;
-        let readable = Permissions::from_mode(0o444);
-        self.file.set_permissions(readable).context(|| self.what("protect"))?;
-        let named = self.name(&digest);
+        self.finish()?;
+        let named = self.name(&digest, RenameFlags::NOREPLACE);
         if named.as_ref().is_ok_and(|named| !named) {
             self.remove();
             return Err(exists(&digest));
@@ -148,6 +166,26 @@ impl Writer {
         named?;
         self.remove();
         Ok(digest)
+    }
+
+    /// Puts it in the place of the blob `expected`, which is damaged or gone. Whoever reads that one
+    /// goes on doing so.
+    ///
+    /// # Errors
+    /// As for [`commit`](Self::commit), without `AlreadyExists`.
+    pub fn replace(self, size: u64, expected: &Digest) -> Result<()> {
+        let digest = self.check(size, Some(expected))?;
+        self.finish()?;
+        self.name(&digest, RenameFlags::empty())?;
+        self.remove();
+        Ok(())
+    }
+
+    /// Makes the file what a blob's is.
+    fn finish(&self) -> Result<()> {
+        self.sync()?;
+        let readable = Permissions::from_mode(0o444);
+        self.file.set_permissions(readable).context(|| self.what("protect"))
     }
 
     fn check(&self, size: u64, expected: Option<&Digest>) -> Result<Digest> {
@@ -167,10 +205,10 @@ impl Writer {
     }
 
     /// Gives the data its name as a blob; false when the name is taken.
-    fn name(&self, digest: &Digest) -> Result<bool> {
+    fn name(&self, digest: &Digest, flags: RenameFlags) -> Result<bool> {
         let blobs = self.store.blobs_of(digest.algorithm());
         let (from, to) = (self.directory.join("data"), blobs.join(digest.hex()));
-        match renameat_with(CWD, &from, CWD, &to, RenameFlags::NOREPLACE).map_err(io::Error::from) {
+        match renameat_with(CWD, &from, CWD, &to, flags).map_err(io::Error::from) {
             Ok(()) => {}
             Err(error) if error.kind() == ErrorKind::AlreadyExists => return Ok(false),
             Err(error) if error.kind() == ErrorKind::NotFound => {
@@ -229,8 +267,17 @@ fn resume(
     Ok((file, hasher, status))
 }
 
-/// Makes a new ingest, in place of whatever is there.
+/// Makes a new ingest, in place of whatever is there, or nothing.
 fn begin(directory: &Path, reference: &str, total: u64) -> io::Result<(File, Status)> {
+    let begun = try_begin(directory, reference, total);
+    if begun.is_err() {
+        // Half an ingest is found by nobody. One that can't be removed is a stray.
+        let _ = fs::remove_dir_all(directory);
+    }
+    begun
+}
+
+fn try_begin(directory: &Path, reference: &str, total: u64) -> io::Result<(File, Status)> {
     match DirBuilder::new().mode(0o700).create(directory) {
         Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(error),
         _ => {}

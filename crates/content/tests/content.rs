@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use berth_content::{ContentStore, Writer};
-use berth_types::{Digest, Kind};
+use berth_types::{Digest, Fault, Kind};
 
 fn open() -> (tempfile::TempDir, ContentStore) {
     let root = tempfile::tempdir().unwrap();
@@ -92,6 +92,11 @@ fn what_a_crash_left_half_made_begins_anew() {
     std::fs::write(about, "").unwrap();
     assert!(store.statuses(|_| true).unwrap().is_empty());
     assert_eq!(store.writer("ref", 10, None).unwrap().offset(), 0);
+    let about = files(root.path()).into_iter().find(|path| path.ends_with("about")).unwrap();
+    std::fs::remove_file(about).unwrap();
+    drop(store);
+    ContentStore::open(root.path()).unwrap();
+    assert!(files(root.path()).is_empty());
 }
 
 #[test]
@@ -162,12 +167,16 @@ fn truncate_hashes_what_is_left() {
     assert_eq!(read(&store, &digest), b"bye");
 }
 
+fn sha512(bytes: &[u8]) -> Digest {
+    let mut hasher = berth_types::Hasher::new(berth_types::Algorithm::Sha512);
+    hasher.update(bytes);
+    hasher.finish()
+}
+
 #[test]
 fn sha512_is_kept_beside_sha256() {
     let (_root, store) = open();
-    let mut hasher = berth_types::Hasher::new(berth_types::Algorithm::Sha512);
-    hasher.update(b"bytes");
-    let expected = hasher.finish();
+    let expected = sha512(b"bytes");
     let mut writer = store.writer("ref", 0, Some(&expected)).unwrap();
     writer.write(b"bytes").unwrap();
     assert_eq!(writer.commit(5, Some(&expected)).unwrap(), expected);
@@ -219,6 +228,93 @@ fn a_flipped_byte_is_found() {
     let error = store.verify(&digest).unwrap_err();
     assert_eq!(error.kind(), Kind::DataLoss);
     assert!(error.message().contains("pull the image again"), "{error}");
+}
+
+/// Overwrites a blob as no client can.
+fn damage(store: &ContentStore, root: &Path, digest: &Digest, bytes: &[u8]) -> Option<Fault> {
+    let path = root.join("content/blobs").join(digest.algorithm().name()).join(digest.hex());
+    std::fs::write(path, bytes).unwrap();
+    store.check(digest, 5)
+}
+
+#[test]
+fn what_is_wrong_with_a_blob_is_told_and_replaced() {
+    let (root, store) = open();
+    let mut writer = store.writer("512", 5, Some(&sha512(b"bytes"))).unwrap();
+    writer.write(b"bytes").unwrap();
+    let other = writer.commit(5, None).unwrap();
+    for digest in [put(&store, "ref", b"bytes"), other] {
+        assert_eq!(store.check(&digest, 5), None);
+        let damage = |bytes| damage(&store, root.path(), &digest, bytes);
+        assert_eq!(damage(b""), Some(Fault::Empty));
+        assert_eq!(damage(b"byte"), Some(Fault::Size { found: 4, expected: 5 }));
+        assert_eq!(damage(b"butes"), Some(Fault::Differs));
+        let reader = store.reader(&digest).unwrap();
+        let mut writer = store.replacement("again", 5, &digest).unwrap();
+        writer.write(b"Bytes").unwrap();
+        assert_eq!(kind(writer.replace(5, &digest)), Some(Kind::FailedPrecondition));
+        store.abort("again").unwrap();
+        let mut writer = store.replacement("again", 5, &digest).unwrap();
+        writer.write(b"bytes").unwrap();
+        writer.replace(5, &digest).unwrap();
+        assert_eq!(store.check(&digest, 5), None);
+        assert_eq!(std::io::read_to_string(reader.file).unwrap(), "butes");
+        store.delete(&digest).unwrap();
+        assert_eq!(store.check(&digest, 5), Some(Fault::Missing));
+    }
+    assert!(files(root.path()).is_empty());
+}
+
+/// Flips and truncations anywhere.
+#[test]
+fn a_thousand_damages_are_found() {
+    let (root, store) = open();
+    let bytes: Vec<u8> = (0..9973_u32).map(|n| (n * n) as u8).collect();
+    let digest = put(&store, "ref", &bytes);
+    let path = root.path().join("content/blobs/sha256").join(digest.hex());
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
+    for round in 0..1000 {
+        let at = round * 7919 % bytes.len();
+        let mut damaged = bytes.clone();
+        if round % 2 == 0 {
+            damaged[at] ^= 1 << (round / 2 % 8)
+        } else {
+            damaged.truncate(at)
+        }
+        std::fs::write(&path, damaged).unwrap();
+        assert!(store.check(&digest, bytes.len() as u64).is_some(), "round {round}");
+    }
+    std::fs::write(&path, &bytes).unwrap();
+    assert_eq!(store.check(&digest, bytes.len() as u64), None);
+}
+
+#[test]
+fn strays_are_told_from_what_is_made() {
+    let (root, store) = open();
+    let content = root.path().join("content");
+    put(&store, "ref", b"bytes");
+    let _writer = store.writer("live", 0, None).unwrap();
+    assert!(store.strays().unwrap().is_empty());
+    // As it is for the blink of an eye, and for ever after a power cut.
+    let half = |reference: &str| {
+        let directory = content.join("ingest").join(Digest::of(reference.as_bytes()).hex());
+        std::fs::create_dir_all(&directory).unwrap();
+        std::fs::write(directory.join("about"), "").unwrap();
+        directory
+    };
+    half("live");
+    let mut strays = vec![half("half")];
+    for name in ["blobs/file", "blobs/sha256/file", "ingest/file"] {
+        strays.push(content.join(name));
+        std::fs::write(content.join(name), "").unwrap();
+    }
+    let link = content.join("blobs/sha256").join(Digest::of(b"link").hex());
+    std::os::unix::fs::symlink("/etc/passwd", &link).unwrap();
+    strays.push(link);
+    let mut found = store.strays().unwrap();
+    found.sort();
+    strays.sort();
+    assert_eq!(found, strays);
 }
 
 #[test]

@@ -15,6 +15,7 @@
 //! Whether a container runs is asked of its task; the row says how the last run ended. Who takes
 //! part in a run meets the others in `live.rs`.
 
+mod check;
 mod containers;
 mod files;
 mod finish;
@@ -85,6 +86,8 @@ struct Shared {
     lives: live::Lives,
     /// Until [`Engine::run`] takes it.
     subscription: Mutex<Option<Subscription>>,
+    /// Held by the one who checks the stores.
+    checking: tokio::sync::Mutex<()>,
 }
 
 impl Engine {
@@ -101,6 +104,7 @@ impl Engine {
             parts,
             lives: live::Lives::default(),
             subscription: Mutex::new(Some(subscription)),
+            checking: tokio::sync::Mutex::default(),
         })))
     }
 

@@ -15,6 +15,7 @@
 //! - [`Metadata::collect`] removes what nothing refers to. Any number of other calls go on
 //!   meanwhile; only commits of blobs wait while unused files are unlinked.
 
+mod check;
 pub mod containers;
 mod content;
 mod gc;

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use berth_snapshotter::{CommitOptions, Info, Mount, PrepareOptions, Snapshotter, Usage};
 use berth_types::filter::Filter;
 use berth_types::labels::{self as names, Labels};
-use berth_types::{Error, Result};
+use berth_types::{Error, Fault, Result};
 use tokio::sync::Notify;
 
 use crate::leases::{self, Resource};
@@ -171,6 +171,23 @@ impl Snapshots<'_> {
     /// `NotFound`.
     pub async fn layers(&self, key: &str) -> Result<Vec<OwnedFd>> {
         self.backend.layers(&self.global(key)?).await
+    }
+
+    /// What is wrong with what the disk has of a snapshot; see [`Snapshotter::check`].
+    ///
+    /// # Errors
+    /// Those of the snapshotter.
+    pub async fn check(&self, key: &str) -> Result<Option<Fault>> {
+        self.told(self.backend.check(&self.global(key)?).await)
+    }
+
+    /// Puts what `with` has in the place of what `key` has; see [`Snapshotter::replace`].
+    ///
+    /// # Errors
+    /// `NotFound`; `FailedPrecondition` unless both are committed on the same parent.
+    pub async fn replace(&self, key: &str, with: &str) -> Result<()> {
+        self.told(self.backend.replace(&self.global(key)?, &self.global(with)?).await)?;
+        self.release(with).await
     }
 
     /// Checks and keeps what a new snapshot needs; returns the snapshotter's keys.

@@ -107,7 +107,11 @@ impl Session {
     }
 
     /// Makes a layer's files in a new snapshot without a parent.
-    async fn extract<'a>(&self, layer: &'a Layer, key: &str) -> Result<(Extract<'a>, Outcome)> {
+    pub(crate) async fn extract<'a>(
+        &self,
+        layer: &'a Layer,
+        key: &str,
+    ) -> Result<(Extract<'a>, Outcome)> {
         let snapshots = self.snapshots()?;
         snapshots.prepare(key, "", volatile()).await?;
         let place = match snapshots.image(key).await? {
@@ -144,7 +148,7 @@ impl Session {
     }
 
     /// Removes the snapshots of a failed attempt.
-    async fn remove(&self, keys: &[String]) {
+    pub(crate) async fn remove(&self, keys: &[String]) {
         let Ok(snapshots) = self.snapshots() else { return };
         for key in keys {
             match snapshots.remove(key).await {
@@ -160,7 +164,7 @@ impl Session {
         self.scope.snapshots(&self.snapshotter)
     }
 
-    fn chain_key(&self, chain_id: &Digest) -> (String, String, Digest) {
+    pub(crate) fn chain_key(&self, chain_id: &Digest) -> (String, String, Digest) {
         (self.scope.namespace().to_owned(), self.snapshotter.clone(), chain_id.clone())
     }
 }

@@ -79,7 +79,7 @@ impl Session {
         layer: &Layer,
         sink: impl FnOnce(Tee) -> Result<T> + Send + 'static,
     ) -> Result<T> {
-        let _turn = self.puller.downloads().acquire().await.map_err(closed)?;
+        let _turn = self.downloads.acquire().await.map_err(closed)?;
         let (sender, receiver) = mpsc::channel(PIECES);
         let offset = writer.status().offset;
         let tee = Tee::new(receiver, writer, layer.blob.size);

@@ -28,6 +28,7 @@
 
 mod chain;
 mod choice;
+mod downloads;
 mod import;
 mod layer;
 mod lease;
@@ -36,6 +37,7 @@ mod progress;
 mod puller;
 mod push;
 mod record;
+mod repair;
 mod resolved;
 mod session;
 mod settle;
@@ -46,6 +48,7 @@ use berth_types::{Error, Result};
 pub use progress::{LayerProgress, Phase, Progress};
 pub use puller::{ImportRequest, PullRequest, Puller, Reclaim};
 pub use push::PushRequest;
+pub use repair::{LayerRepair, sources};
 pub use resolved::{Layer, Resolved, read, read_present};
 
 /// Runs what blocks on the disk off the async threads.

@@ -12,6 +12,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::downloads::Downloads;
 use crate::lease::Leases;
 use crate::locks::Locks;
 use crate::progress::Progress;
@@ -19,8 +20,9 @@ use crate::record;
 use crate::resolved::Resolved;
 use crate::session::Session;
 
-/// The fewest and the most layers that are fetched at the same time, over all operations. In
-/// between it is one for each processor, because a layer is unpacked as it is fetched.
+/// The fewest and the most layers that are fetched from a registry at the same time, over all
+/// operations. In between it is one for each processor, because a layer is unpacked as it is
+/// fetched.
 const DOWNLOADS: (usize, usize) = (3, 8);
 
 /// What collects garbage at once, for when space is needed.
@@ -38,7 +40,7 @@ struct Shared {
     leases: Leases,
     blobs: Locks<Digest>,
     chains: Locks<(String, String, Digest)>,
-    downloads: Semaphore,
+    downloads: Downloads,
     unpacks: Semaphore,
     operations: TaskTracker,
     stop: CancellationToken,
@@ -83,7 +85,7 @@ impl Puller {
                 leases: Leases::new(reclaim),
                 blobs: Locks::new(),
                 chains: Locks::new(),
-                downloads: Semaphore::new(processors.clamp(DOWNLOADS.0, DOWNLOADS.1)),
+                downloads: Downloads::new(processors.clamp(DOWNLOADS.0, DOWNLOADS.1)),
                 unpacks: Semaphore::new(processors),
                 operations: TaskTracker::new(),
                 stop: CancellationToken::new(),
@@ -202,7 +204,9 @@ impl Puller {
     ) -> Session {
         let (puller, scope) = (self.clone(), scope.clone());
         let stop = self.shared.stop.child_token();
-        Session { puller, scope, repository, snapshotter, progress, stop }
+        let registry = repository.as_ref().map_or("", Repository::domain);
+        let downloads = self.shared.downloads.from(registry);
+        Session { puller, scope, repository, snapshotter, progress, downloads, stop }
     }
 
     /// Writes the image record, last and to the disk, and with it all that it needs.
@@ -237,10 +241,6 @@ impl Puller {
     /// needs any snapshot above that one needs that one too.
     pub(crate) fn chains(&self) -> &Locks<(String, String, Digest)> {
         &self.shared.chains
-    }
-
-    pub(crate) fn downloads(&self) -> &Semaphore {
-        &self.shared.downloads
     }
 
     pub(crate) fn unpacks(&self) -> &Semaphore {

@@ -1,9 +1,12 @@
 //! One operation on one image: what it works with, and how it comes by documents.
 
+use std::sync::Arc;
+
 use berth_metadata::{ContentWriter, Scope, WriterRequest};
 use berth_registry::Repository;
 use berth_types::image::{Descriptor, MAX_SIZE, media_type};
 use berth_types::{Digest, Error, Kind, Platform, Result};
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::blocking;
@@ -22,6 +25,8 @@ pub(crate) struct Session {
     pub(crate) repository: Option<Repository>,
     pub(crate) snapshotter: String,
     pub(crate) progress: Progress,
+    /// The turns of the repository's registry.
+    pub(crate) downloads: Arc<Semaphore>,
     /// Ends the layers' work, when one of them has failed or all operations are to end.
     pub(crate) stop: CancellationToken,
 }

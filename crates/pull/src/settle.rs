@@ -33,6 +33,14 @@ impl<'a> Ready<'a> {
     pub(crate) fn files(extract: Extract<'a>) -> Self {
         Self { extract, image: None }
     }
+
+    /// Waits until nothing is done for the layer any more, which will not be committed: what still
+    /// writes holds the space that is to be given back.
+    async fn end(self) {
+        if let Some(image) = self.image {
+            drop(image.await);
+        }
+    }
 }
 
 impl Session {
@@ -42,17 +50,37 @@ impl Session {
         there: &[Layer],
         layers: impl Iterator<Item = (Extract<'_>, Outcome)>,
     ) -> Result<()> {
+        let mut ready = Vec::new();
+        let settled = self.settle_each(there, layers, &mut ready).await;
+        match settled {
+            Ok(committed) => self.commit_all(&committed, ready).await,
+            Err(error) => {
+                for left in ready {
+                    left.end().await;
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Corrects `layers`, which are then `ready`, but for those below one that had to be committed.
+    /// Returns the layer that the first of them goes on.
+    async fn settle_each<'a>(
+        &self,
+        there: &[Layer],
+        layers: impl Iterator<Item = (Extract<'a>, Outcome)>,
+        ready: &mut Vec<Ready<'a>>,
+    ) -> Result<String> {
         let mut parent = there.last().map(|layer| layer.chain_id.to_string()).unwrap_or_default();
         let lowers = Arc::new(Mutex::new(self.lowers(&parent).await?));
         let mut committed = parent.clone();
-        let mut ready = Vec::new();
         for (extract, outcome) in layers {
             let next = extract.layer.chain_id.to_string();
             let done = match outcome {
                 Outcome::Made(made) => correct(extract, made, lowers.clone()).await?,
                 Outcome::NeedsLower(error) if parent.is_empty() => return Err(error),
                 Outcome::NeedsLower(_) => {
-                    self.commit_all(&committed, std::mem::take(&mut ready)).await?;
+                    self.commit_all(&committed, std::mem::take(ready)).await?;
                     committed.clone_from(&parent);
                     self.snapshots()?.remove(&extract.key).await?;
                     let extract = self.extract_onto(extract.layer, &extract.key, &parent).await?;
@@ -63,7 +91,7 @@ impl Session {
             parent = next;
             ready.push(done);
         }
-        self.commit_all(&committed, ready).await
+        Ok(committed)
     }
 
     /// Makes the snapshot `key` on `parent` of a layer whose blob is there, in the tree that its
@@ -106,6 +134,19 @@ impl Session {
         if let Some(directory) = files {
             sync(directory).await?;
         }
+        let mut layers = layers.into_iter();
+        let committed = self.commit_each(parent, &mut layers).await;
+        for left in layers {
+            left.end().await;
+        }
+        committed
+    }
+
+    async fn commit_each(
+        &self,
+        parent: &str,
+        layers: &mut impl Iterator<Item = Ready<'_>>,
+    ) -> Result<()> {
         let mut parent = parent.to_owned();
         for Ready { extract, image } in layers {
             let image = match image {

@@ -27,7 +27,7 @@ use crate::writer::{Class, Writer};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Durability {
     /// When readers see it. It reaches the disk with the next [`Durability::Synced`] write or
-    /// within a second; a crash before that, or a disk that fills up, takes it back.
+    /// within a second, at once while the disk is nearly full; a crash before that takes it back.
     Buffered,
     /// When it is on the disk.
     Synced,

@@ -25,6 +25,9 @@ use rustix::io::Errno;
 /// Many times what a transaction of removals writes; their pages are used again by the next ones.
 const RESERVE: u64 = 1 << 20;
 
+/// What others may write to the disk between a look at it and the end of a transaction.
+const MARGIN: u64 = 64 << 20;
+
 /// What is known of the room, for the writer and the file's backend.
 pub(crate) struct Room {
     file: File,
@@ -49,6 +52,13 @@ impl Room {
     pub(crate) fn is_whole(&self) -> bool {
         self.is_whole.load(Ordering::Relaxed)
             || self.file.metadata().and_then(|file| self.fill(file.len())).is_ok()
+    }
+
+    /// Whether the disk may fail to take what the file grows by: redb doubles it.
+    pub(crate) fn is_tight(&self) -> bool {
+        let free = rustix::fs::fstatvfs(&self.file).map(|disk| disk.f_bavail * disk.f_frsize);
+        let length = self.file.metadata().map_or(0, |file| file.len());
+        free.is_ok_and(|free| free < length + RESERVE + MARGIN)
     }
 
     /// Runs `run` without the reserve, if `guarded`.

@@ -128,10 +128,15 @@ impl Thread {
         if batch.is_empty() {
             return batch;
         }
+        let is_tight = self.database.with(|opened| Ok(opened.room.is_tight())).unwrap_or(false);
+        if is_tight {
+            // A transaction that fails takes with it what is not on the disk.
+            self.flush();
+        }
         let mut durability = match self.unsynced {
             Some(since) if since.elapsed() >= FLUSH => Durability::Synced,
             // Pages that are freed are used again only after a commit to the disk.
-            _ if is_full => Durability::Synced,
+            _ if is_full || is_tight => Durability::Synced,
             _ => Durability::Buffered,
         };
         let guarded = !batch.iter().any(|queued| queued.class.may_use_reserve);

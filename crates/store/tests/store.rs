@@ -211,6 +211,16 @@ impl Drop for SmallDisk {
 
 #[tokio::test]
 async fn a_full_disk_is_said_and_survived() {
+    fill_and_go_on(Durability::Synced).await;
+}
+
+/// What was answered before it was on the disk is not lost to a disk that fills up.
+#[tokio::test]
+async fn a_full_disk_takes_nothing_back() {
+    fill_and_go_on(Durability::Buffered).await;
+}
+
+async fn fill_and_go_on(durability: Durability) {
     const BLOBS: TableDefinition<u64, &[u8]> = TableDefinition::new("blobs");
     let disk = SmallDisk::new();
     let store = Store::open(&disk.0.path().join("berth.db")).unwrap();
@@ -225,7 +235,7 @@ async fn a_full_disk_is_said_and_survived() {
             blobs.insert(key, [7; 64 << 10].as_slice()).db()?;
             Ok(())
         };
-        if let Err(full) = store.write(Durability::Synced, grow).await {
+        if let Err(full) = store.write(durability, grow).await {
             error = Some((key, full));
             break;
         }

@@ -23,3 +23,4 @@ pub mod rlimit;
 pub mod scheduling;
 pub mod seccomp;
 pub mod socket;
+pub mod verity;

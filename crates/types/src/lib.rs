@@ -6,6 +6,7 @@
 
 mod digest;
 mod error;
+mod fault;
 pub mod filter;
 pub mod id;
 pub mod image;
@@ -18,5 +19,6 @@ pub mod user;
 
 pub use digest::{Algorithm, Digest, Hasher};
 pub use error::{Error, Kind, Result, ResultExt};
+pub use fault::Fault;
 pub use platform::Platform;
 pub use reference::Reference;

@@ -19,6 +19,7 @@ pub(crate) mod rmi;
 pub(crate) mod run;
 pub(crate) mod start;
 pub(crate) mod stop;
+pub(crate) mod system;
 pub(crate) mod tag;
 pub(crate) mod top;
 pub(crate) mod unpause;

@@ -125,7 +125,15 @@ mod tests {
         assert_eq!(config.debug.level, Level::Debug);
         assert_eq!(config.state, Config::default().state);
         unknown.sort();
-        assert_eq!(unknown, ["grpc.surprise", "oom_score", "plugins"]);
+        assert_eq!(unknown, ["grpc.surprise", "oom_score", "plugins.x"]);
+    }
+
+    #[test]
+    fn containerds_key_for_verity_is_known() {
+        let text = "[plugins.\"io.containerd.snapshotter.v1.erofs\"]\nenable_fsverity = true\n";
+        let (config, unknown) = read(text).unwrap();
+        assert!(config.plugins.erofs.enable_fsverity);
+        assert_eq!(unknown, [""; 0]);
     }
 
     #[test]

@@ -48,12 +48,31 @@ pub(crate) struct Config {
     pub(crate) runtimes: BTreeMap<String, PathBuf>,
     /// Parts of the daemon that other processes serve, by the name that clients choose them by.
     pub(crate) proxy_plugins: BTreeMap<String, ProxyPlugin>,
+    /// What containerd configures as plugins, as far as berth has the same.
+    pub(crate) plugins: Plugins,
     /// Programs that make layers of other blobs, by names of the administrator's choice.
     pub(crate) stream_processors: BTreeMap<String, StreamProcessor>,
     /// Files that say how registries are reached.
     pub(crate) registry: RegistryFiles,
     /// How registries are reached, by host and port.
     pub(crate) registries: BTreeMap<String, Registry>,
+}
+
+/// What containerd configures as plugins.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[serde(default)]
+pub(crate) struct Plugins {
+    /// The snapshotter `erofs`.
+    #[serde(rename = "io.containerd.snapshotter.v1.erofs")]
+    pub(crate) erofs: ErofsPlugin,
+}
+
+/// The snapshotter `erofs`.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[serde(default)]
+pub(crate) struct ErofsPlugin {
+    /// Protect the images of layers by fs-verity, where the filesystem of the root has it.
+    pub(crate) enable_fsverity: bool,
 }
 
 /// A program that makes a layer, or something nearer to one, of a blob.
@@ -208,6 +227,7 @@ impl Default for Config {
             cgroup: Group::default(),
             runtimes: BTreeMap::new(),
             proxy_plugins: BTreeMap::new(),
+            plugins: Plugins::default(),
             stream_processors: BTreeMap::new(),
             registry: RegistryFiles::default(),
             registries: BTreeMap::new(),

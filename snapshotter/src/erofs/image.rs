@@ -7,7 +7,8 @@ use std::path::Path;
 
 use berth_archive::{Limits, diff_upper};
 use berth_erofs::Below;
-use berth_types::{Result, ResultExt};
+use berth_types::{Digest, Fault, Result, ResultExt};
+use rustix::fs::{Advice, fadvise};
 
 use super::mount_image;
 use crate::contract::Image;
@@ -66,8 +67,37 @@ pub(super) fn sync(image: &Path) -> Result<()> {
     sync(image).and_then(|()| sync(parent)).context(|| format!("sync {}", image.display()))
 }
 
+/// Lets the kernel compare an image, which is on the disk, with its hashes whenever it is read from
+/// there, where the filesystem can do so.
+pub(super) fn protect(image: &Path) -> Result<()> {
+    let protected = File::open(image).and_then(|file| berth_sys::verity::enable(&file));
+    protected.map(drop).context(|| format!("enable fs-verity on {}", image.display()))
+}
+
 /// What an image takes on the disk.
 pub(super) fn size(image: &Path) -> Result<u64> {
     let metadata = image.metadata().context(|| format!("examine {}", image.display()))?;
     Ok(metadata.blocks() * BLOCK)
+}
+
+/// Compares an image, as the disk has it, with what is recorded. One of a release that recorded no
+/// checksum need only have bytes.
+pub(super) fn check(image: &Path, recorded: Option<&Digest>) -> Option<Fault> {
+    let file = match File::open(image) {
+        Ok(file) => file,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Some(Fault::Missing),
+        Err(error) => return Some(Fault::Unreadable(error.to_string())),
+    };
+    if file.metadata().is_ok_and(|metadata| metadata.len() == 0) {
+        return Some(Fault::Empty);
+    }
+    let recorded = recorded?;
+    // The disk is asked, not what the kernel remembers of it. That it doesn't forget is no failure.
+    let _ = fadvise(&file, 0, None, Advice::DontNeed);
+    let found = berth_erofs::checksum(&file);
+    let _ = fadvise(&file, 0, None, Advice::DontNeed);
+    match found {
+        Ok(found) => (found != *recorded).then_some(Fault::Differs),
+        Err(error) => Some(Fault::Unreadable(error.message().to_owned())),
+    }
 }

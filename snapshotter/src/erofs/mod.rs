@@ -12,6 +12,9 @@
 //! one layer. An image is synced before the record that names it; the directory that it was made
 //! of is removed after. So a crash leaves a layer in one form or in both, and the next start
 //! removes what is not recorded.
+//!
+//! The record has the checksum of the image, which [`check`](crate::Snapshotter::check) compares.
+//! With fs-verity the kernel compares what it reads, too.
 
 mod image;
 mod layers;
@@ -21,11 +24,12 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
-use berth_types::{Result, ResultExt};
+use berth_store::Store;
+use berth_types::{Fault, Result, ResultExt};
 
 use crate::contract::{CommitOptions, Image, Kind, Mount, Usage};
 use crate::directories::{blocking, missing};
-use crate::form::Form;
+use crate::form::{Form, check_directory};
 use crate::numbered::Numbered;
 use crate::overlay::stack;
 use crate::records::{Commit, Record};
@@ -44,6 +48,19 @@ pub type Erofs = Numbered<Images>;
 pub struct Images {
     directory: PathBuf,
     layers: Layers,
+    verity: bool,
+}
+
+impl Numbered<Images> {
+    /// As [`Numbered::open`], and enables fs-verity on the images that are made from now, where
+    /// their filesystem has it.
+    ///
+    /// # Errors
+    /// Those of the disk and of the database.
+    pub fn with_verity(directory: &Path, store: Store) -> Result<Self> {
+        let form = Images { verity: true, ..Images::new(directory) };
+        Self::with_form(directory, store, form)
+    }
 }
 
 impl Images {
@@ -58,7 +75,7 @@ impl Form for Images {
     const TABLES: (&'static str, &'static str) = ("snapshots/erofs", "snapshots/erofs/children");
 
     fn new(directory: &Path) -> Self {
-        Self { directory: directory.to_owned(), layers: Layers::new(directory) }
+        Self { directory: directory.to_owned(), layers: Layers::new(directory), verity: false }
     }
 
     fn recover(&self, record: &Record) -> std::io::Result<()> {
@@ -119,9 +136,18 @@ impl Form for Images {
         Some(self.own(id).join(IMAGE))
     }
 
+    fn check(&self, record: &Record) -> Option<Fault> {
+        match record.kind {
+            Kind::Committed => {
+                image::check(&self.own(record.id).join(IMAGE), record.checksum.as_ref())
+            }
+            Kind::Active | Kind::View => check_directory(&self.files(record)),
+        }
+    }
+
     async fn commit(&self, record: &Record, options: &CommitOptions) -> Result<Commit> {
         let own = self.own(record.id);
-        let (given, synced) = (options.image.clone(), options.synced);
+        let (given, synced, verity) = (options.image.clone(), options.synced, self.verity);
         blocking(move || {
             let image = own.join(IMAGE);
             let Image { inodes, checksum } = match given {
@@ -133,6 +159,9 @@ impl Form for Images {
                 }
                 None => image::write(&own.join("fs"), &image)?,
             };
+            if verity {
+                image::protect(&image)?;
+            }
             let usage = Usage { size: image::size(&image)?, inodes };
             Ok(Commit { usage, checksum: Some(checksum) })
         })

@@ -44,7 +44,7 @@ impl Images {
 }
 
 /// What a record points at.
-fn target(record: &Record) -> Result<Descriptor> {
+pub(crate) fn target(record: &Record) -> Result<Descriptor> {
     let target = record.target.clone().unwrap_or_default();
     let damaged = |what: &str| Error::data_loss(format!("the record of {}: {what}", record.name));
     let digest = target.digest.parse().map_err(|_| damaged("its target has no digest"))?;

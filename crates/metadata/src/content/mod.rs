@@ -5,6 +5,7 @@
 
 mod adopt;
 mod ingest;
+mod replace;
 mod writer;
 
 use berth_content::Reader;

@@ -27,14 +27,14 @@ pub struct WriterRequest {
 
 /// The writer of an ingest. Dropped without a commit it leaves the ingest to be resumed.
 pub struct ContentWriter {
-    scope: Scope,
-    reference: String,
-    backend: String,
-    bytes: Bytes,
+    pub(super) scope: Scope,
+    pub(super) reference: String,
+    pub(super) backend: String,
+    pub(super) bytes: Bytes,
 }
 
 /// Where the bytes of a writer are.
-enum Bytes {
+pub(super) enum Bytes {
     /// In an ingest.
     Own(Box<Writer>),
     /// In a blob that is there already.
@@ -76,7 +76,7 @@ impl Content<'_> {
         Ok(ContentWriter { scope, reference: request.reference, backend, bytes })
     }
 
-    async fn begin(&self, request: &WriterRequest, shared: bool) -> Result<String> {
+    pub(super) async fn begin(&self, request: &WriterRequest, shared: bool) -> Result<String> {
         let (scope, request) = (self.0.clone(), request.clone());
         let begun = self
             .0

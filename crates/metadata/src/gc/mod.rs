@@ -7,7 +7,7 @@
 //! and `containerd.io/gc.bref.*`.
 
 mod mark;
-mod sweep;
+pub(crate) mod sweep;
 
 use std::collections::BTreeMap;
 use std::time::SystemTime;

@@ -73,13 +73,13 @@ fn key_and_parent(info: &Info) -> (&str, &str) {
 
 /// What rows name in the content store.
 #[derive(Default)]
-pub(super) struct Named {
+pub(crate) struct Named {
     blobs: HashSet<String>,
     ingests: HashSet<String>,
 }
 
 impl Named {
-    pub(super) fn read(source: &impl Source) -> Result<Self> {
+    pub(crate) fn read(source: &impl Source) -> Result<Self> {
         let mut named = Self::default();
         CONTENT.each(source, |_, digest, _| {
             named.blobs.insert(digest.to_owned());
@@ -91,6 +91,10 @@ impl Named {
             Ok(())
         })?;
         Ok(named)
+    }
+
+    pub(crate) fn has_blob(&self, digest: &Digest) -> bool {
+        self.blobs.contains(digest.as_str())
     }
 
     /// Removes all other blobs and ingests; returns the blobs and how many bytes they had.

@@ -21,6 +21,7 @@ pub(crate) async fn is_whole(fixture: &Fixture) -> bool {
         let blob = fixture.content.info(&info.digest.parse().unwrap()).unwrap();
         assert_eq!(blob.size, info.size as u64);
     }
+    assert!(fixture.metadata.strays().await.unwrap().is_empty());
     snapshots_are_whole(fixture).await;
     let images = scope.images().list(&[]).unwrap();
     for image in &images {
@@ -43,6 +44,8 @@ async fn snapshots_are_whole(fixture: &Fixture) {
     let snapshots = fixture.snapshots().await;
     for info in &snapshots {
         assert_eq!(info.kind, Kind::Committed, "{} is unfinished", info.key);
+        let found = scope.snapshots(snapshotter()).unwrap().check(&info.key).await.unwrap();
+        assert_eq!(found, None, "{}", info.key);
         // An image that is cut short can't be mounted.
         let layers = scope.snapshots(snapshotter()).unwrap().layers(&info.key).await.unwrap();
         assert!(!layers.is_empty());

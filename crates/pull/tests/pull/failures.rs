@@ -3,13 +3,16 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
 
 use berth_types::{Digest, Kind};
 use rustix::fs::statvfs;
 
 use crate::docker::{DockerRegistry, Options};
 use crate::fixture::{Fixture, NAMESPACE};
+use crate::hostile::{Reply, Server, Then};
 use crate::image::{LayerBuilder, TestImage, layered, noise};
+use crate::served::{answer, parts};
 
 #[tokio::test]
 async fn an_unknown_image_is_not_found() {
@@ -99,6 +102,39 @@ async fn a_hostile_layer_is_refused() {
     let error = fixture.pull(&reference).await.unwrap_err();
     assert_eq!(error.kind(), Kind::InvalidArgument, "{error}");
     fixture.assert_empty().await;
+}
+
+/// More layers than are fetched at once, of which the registry sends no byte.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_registry_that_stalls_holds_up_no_other() {
+    let layer = |seed| LayerBuilder::new().file("noise", &noise(seed, 10_000)).end().gzip();
+    let image = TestImage::new("amd64", (1..20).map(layer).collect());
+    let all = parts(&image);
+    let config = format!("blobs/{}", Digest::of(&image.config));
+    let stalling = Server::start(move |request, _| {
+        let reply = answer(&all, request);
+        match request.path.contains("/blobs/") && !request.path.ends_with(&config) {
+            true => Reply { bytes: Vec::new(), then: Then::Stall },
+            false => reply,
+        }
+    })
+    .await;
+    let fixture = Arc::new(Fixture::new().await);
+    let (held_up, reference) = (fixture.clone(), format!("{}/a:v1", stalling.domain));
+    let pull = tokio::spawn(async move { held_up.pull(&reference).await });
+    let of_layers = || {
+        let requests = stalling.requests();
+        requests.iter().filter(|request| request.path.contains("/blobs/")).count().saturating_sub(1)
+    };
+    while stalling.requests().len() < 3 || of_layers() < 3 {
+        tokio::task::yield_now().await;
+    }
+    let registry = DockerRegistry::start(Options::default());
+    let good = layered().push(&registry, "a").await;
+    fixture.pull(&good).await.unwrap();
+    assert!(!pull.is_finished());
+    fixture.puller.stop().await;
+    assert_eq!(pull.await.unwrap().unwrap_err().kind(), Kind::Cancelled);
 }
 
 /// A small filesystem of its own, unmounted with this value.

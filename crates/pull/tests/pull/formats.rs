@@ -130,3 +130,32 @@ async fn what_is_no_image_is_refused() {
         fixture.assert_empty().await;
     }
 }
+
+/// What a registry says of a document is compared with what the document says of itself.
+#[tokio::test]
+async fn a_lie_about_a_type_is_refused() {
+    let lies = [
+        (media_type::OCI_INDEX, Kind::InvalidArgument),
+        (media_type::DOCKER_MANIFEST, Kind::InvalidArgument),
+        // Taken for the name of a blob, which there is not.
+        ("text/html", Kind::NotFound),
+    ];
+    for (lie, kind) in lies {
+        let image = TestImage::new("amd64", vec![layer("a")]);
+        let parts = parts(&image);
+        let server = Server::start(move |request, _| {
+            let mut reply = answer(&parts, request);
+            let told = format!("content-type: {}", media_type::OCI_MANIFEST).into_bytes();
+            let lying = format!("content-type: {lie}").into_bytes();
+            if let Some(at) = reply.bytes.windows(told.len()).position(|window| window == told) {
+                reply.bytes.splice(at..at + told.len(), lying);
+            }
+            reply
+        })
+        .await;
+        let fixture = Fixture::new().await;
+        let error = fixture.pull(&format!("{}/a:v1", server.domain)).await.unwrap_err();
+        assert_eq!(error.kind(), kind, "{lie}: {error}");
+        fixture.assert_empty().await;
+    }
+}

@@ -68,7 +68,7 @@ async fn many_pulls_fetch_each_blob_once() {
     let image = layered();
     let reference = image.push(&registry, "a").await;
     let fixture = Arc::new(Fixture::new().await);
-    let pulls = (0..8).map(|number| {
+    let pulls = (0..50).map(|number| {
         let (fixture, reference) = (fixture.clone(), reference.clone());
         let namespace = if number % 2 == 0 { NAMESPACE } else { "other" };
         tokio::spawn(async move { fixture.pull_for(namespace, &reference, "linux/amd64").await })

@@ -153,3 +153,25 @@ async fn peers_that_send_next_to_nothing_are_given_up() {
         assert_eq!(server.requests().len(), asked);
     }
 }
+
+/// Peers that take a connection and never get through with TLS.
+#[tokio::test]
+async fn peers_that_stall_in_tls_are_given_up() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let domain = listener.local_addr().unwrap().to_string();
+    let peers = tokio::spawn(async move {
+        let mut held = Vec::new();
+        while let Ok((connection, _)) = listener.accept().await {
+            held.push(connection);
+        }
+    });
+    let progress = Duration::from_millis(200);
+    let short = Patience { progress, connect: progress, ..patience() };
+    let client = Client::new(Config { patience: short, ..Config::default() });
+    let reference: Reference = format!("{domain}/a").parse().unwrap();
+    let repository = client.repository(&reference, Credentials::Anonymous);
+    let error = repository.resolve(&reference).await.unwrap_err();
+    assert_eq!(error.kind(), Kind::Unavailable, "{error}");
+    assert!(error.message().contains(&domain), "{error}");
+    peers.abort();
+}
