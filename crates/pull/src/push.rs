@@ -13,7 +13,8 @@ use tokio::sync::mpsc;
 
 use crate::progress::{Phase, Progress};
 use crate::puller::Puller;
-use crate::resolved::read_small;
+use crate::resolved::{Resolved, read_small};
+use crate::restore::{Login, resolve};
 
 /// Bytes that are sent at a time.
 const CHUNK: usize = 1 << 20;
@@ -40,6 +41,8 @@ pub struct PushRequest {
 struct Push {
     scope: Scope,
     repository: Repository,
+    puller: Puller,
+    login: Login,
     platforms: Vec<Platform>,
     progress: Progress,
     /// What is there by now.
@@ -48,15 +51,16 @@ struct Push {
 
 impl Puller {
     /// Sends an image with everything that it consists of; what the repository has is not sent
-    /// again. It goes on when the caller gives up.
+    /// again, and what was discarded is made or fetched again. It goes on when the caller gives up.
     ///
     /// # Errors
-    /// `NotFound` when content of the image is missing; what [`Repository::push_blob`] and
+    /// `NotFound` when content of the image is missing; `FailedPrecondition` when a layer was
+    /// discarded and can't be had again, `DataLoss` when its image is damaged; what [`Repository::push_blob`] and
     /// [`Repository::push_manifest`] return.
     pub async fn push(&self, request: PushRequest, progress: Progress) -> Result<()> {
         let what = request.reference.familiar();
         let this = self.clone();
-        let work = async move { this.unless_stopped(this.run_push(request, progress)).await };
+        let work = async move { this.run_push(request, progress).await };
         self.run(work).await.context(|| format!("push {what}"))
     }
 
@@ -72,14 +76,27 @@ impl Puller {
             (Some(digest), _) => digest.to_string(),
             (None, tag) => tag.unwrap_or("latest").to_owned(),
         };
-        let mut push = Push {
-            scope: self.metadata().scope(&request.namespace, None)?,
-            repository: self.client().repository(&reference, request.credentials),
-            platforms: request.platforms,
-            progress,
-            sent: HashSet::new(),
+        let login = Login {
+            domain: reference.domain().to_owned(),
+            credentials: request.credentials.clone(),
         };
-        push.document(&request.target, &name, 0).await
+        let repository = self.client().repository(&reference, request.credentials);
+        let (namespace, purpose) = (request.namespace, format!("push {reference}"));
+        let push = async |scope| {
+            let mut push = Push {
+                scope,
+                repository,
+                puller: self.clone(),
+                login,
+                platforms: request.platforms,
+                progress,
+                sent: HashSet::new(),
+            };
+            self.unless_stopped(push.document(&request.target, &name, 0)).await
+        };
+        self.leases().with(self.metadata(), &namespace, &purpose, push).await?;
+        self.give_space_back().await;
+        Ok(())
     }
 }
 
@@ -92,38 +109,36 @@ impl Push {
         let bytes = read_small(&self.scope, &described.digest)?;
         match Document::parse(&described.media_type, &bytes)? {
             Document::Index(index) => {
-                let wanted: Vec<Descriptor> = match self.platforms.as_slice() {
-                    [] => index.manifests.clone(),
-                    some => {
-                        let best = some.iter().filter_map(|p| index.candidates(p).first().copied());
-                        best.cloned().collect()
-                    }
-                };
-                for manifest in wanted {
+                for manifest in index.chosen(&self.platforms) {
                     let name = manifest.digest.to_string();
                     Box::pin(self.document(&manifest, &name, depth + 1)).await?;
                 }
             }
             Document::Manifest(manifest) => {
-                for blob in manifest.layers.iter().chain([&manifest.config]) {
+                let image = resolve(&self.scope, described, (*manifest).clone())?;
+                for (position, blob) in manifest.layers.iter().enumerate() {
                     // Who may pass such a layer on is somebody else.
                     if !media_type::is_foreign(&blob.media_type) {
-                        self.blob(blob).await?;
+                        self.blob(blob, image.as_ref().map(|image| (image, position))).await?;
                     }
                 }
+                self.blob(&manifest.config, None).await?;
             }
         }
         self.repository.push_manifest(name, &described.media_type, bytes).await
     }
 
-    /// Sends a blob unless it is there.
-    async fn blob(&mut self, blob: &Descriptor) -> Result<()> {
+    /// Sends a blob unless it is there; it is perhaps a layer of an image.
+    async fn blob(&mut self, blob: &Descriptor, of: Option<(&Resolved, usize)>) -> Result<()> {
         if !self.sent.insert(blob.digest.clone()) {
             return Ok(());
         }
         if self.repository.has_blob(blob).await? {
             self.progress.tell(blob, Phase::Exists, blob.size);
             return Ok(());
+        }
+        if let Some((image, position)) = of {
+            self.puller.restore(&self.scope, image, position, &self.login).await?;
         }
         let reader = self.scope.content().reader(&blob.digest)?;
         let (sender, chunks) = mpsc::channel(2);

@@ -125,7 +125,24 @@ mod tests {
         assert_eq!(config.debug.level, Level::Debug);
         assert_eq!(config.state, Config::default().state);
         unknown.sort();
-        assert_eq!(unknown, ["grpc.surprise", "oom_score", "plugins"]);
+        assert_eq!(unknown, ["grpc.surprise", "oom_score", "plugins.x"]);
+    }
+
+    #[test]
+    fn discarding_layers_is_read_where_containerd_reads_it() {
+        let newest = "version = 3\n[plugins.'io.containerd.cri.v1.images']\n\
+                      discard_unpacked_layers = true\nsnapshotter = \"erofs\"\n";
+        let (config, unknown) = read(newest).unwrap();
+        assert!(config.plugins.discard_unpacked_layers());
+        assert_eq!(unknown, ["plugins.io.containerd.cri.v1.images.snapshotter"]);
+        let older = "version = 2\n[plugins.\"io.containerd.grpc.v1.cri\".containerd]\n\
+                     discard_unpacked_layers = true\n";
+        let (config, unknown) = read(older).unwrap();
+        assert!(config.plugins.discard_unpacked_layers() && unknown.is_empty());
+        let migrated = config.migrated();
+        assert!(migrated.plugins.images.discard_unpacked_layers);
+        assert!(!migrated.plugins.cri.containerd.discard_unpacked_layers);
+        assert!(!read("version = 4\n").unwrap().0.plugins.discard_unpacked_layers());
     }
 
     #[test]
