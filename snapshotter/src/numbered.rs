@@ -296,10 +296,12 @@ impl<F: Form> Snapshotter for Numbered<F> {
     async fn layer_image(&self, key: &str) -> Result<Option<File>> {
         let record = self.records.get(key)?;
         match self.form.image(record.id) {
-            Some(path) if record.kind == Kind::Committed => blocking(move || {
-                File::open(&path).map(Some).context(|| format!("open {}", path.display()))
-            })
-            .await,
+            Some(path) if record.kind == Kind::Committed => {
+                blocking(move || {
+                    File::open(&path).map(Some).context(|| format!("open {}", path.display()))
+                })
+                .await
+            }
             _ => Ok(None),
         }
     }

@@ -1,9 +1,10 @@
 //! Blobs made again of their archives.
 //!
-//! Compression has no normal form: which bytes an archive becomes depends on the encoder and how it
-//! was set up, and no blob tells that. But the encoders at hand can be tried on the first bytes. What
-//! berth's own differ compressed is found so, and what other programs did with the same libraries;
-//! what Go's encoders made is not, and nothing here tries to.
+//! Compression has no normal form: which bytes an archive becomes depends on the encoder, how it was
+//! set up and even how much it was given at a time, and no blob tells that. But the encoders at hand
+//! can be tried on the first bytes. What berth compressed is found so, which always gives them pieces
+//! of one size, and zstd by other programs that use the same library; what Go's encoders made is not,
+//! and nothing here tries to.
 
 use std::fmt;
 use std::io::{self, Read, Write};
@@ -31,7 +32,7 @@ const GZIP_LEVELS: [u32; 9] = [6, 1, 9, 5, 4, 3, 2, 7, 8];
 /// Likewise; higher ones take too long to be tried.
 const ZSTD_LEVELS: [i32; 9] = [3, 1, 2, 4, 5, 6, 7, 8, 9];
 
-/// How much is compressed at once, in bytes.
+/// How much is compressed at once, in bytes: zlib-rs makes other bytes of other pieces.
 const PIECE: usize = 128 << 10;
 
 /// An encoder, set up so that it makes a blob of an archive.
@@ -86,7 +87,7 @@ impl Encoding {
         if whole {
             return encoder.finish().is_ok_and(|made| made == start);
         }
-        let made = encoder.output();
+        let made = encoder.encoder.output();
         let length = made.len().min(start.len());
         length >= ENOUGH && made[..length] == start[..length]
     }
@@ -132,14 +133,58 @@ fn candidates(start: &[u8]) -> Vec<Encoding> {
     }
 }
 
+/// Makes a blob of what is written to it.
+pub struct Compressor<W: Write> {
+    encoder: Inner<W>,
+    /// What waits for a whole piece.
+    piece: Vec<u8>,
+}
+
+impl<W: Write> Compressor<W> {
+    /// A compressor of `size` bytes, which only some encodings need to know.
+    ///
+    /// # Errors
+    /// When there is no memory for it.
+    pub fn new(encoding: Encoding, size: u64, output: W) -> io::Result<Self> {
+        let encoder = Inner::new(encoding, size, output)?;
+        Ok(Self { encoder, piece: Vec::with_capacity(PIECE) })
+    }
+
+    /// Ends the blob, and gives the output back.
+    ///
+    /// # Errors
+    /// Those of the output.
+    pub fn finish(mut self) -> io::Result<W> {
+        self.encoder.write_all(&self.piece)?;
+        self.encoder.finish()
+    }
+}
+
+impl<W: Write> Write for Compressor<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let count = bytes.len().min(PIECE - self.piece.len());
+        self.piece.extend_from_slice(&bytes[..count]);
+        if self.piece.len() == PIECE {
+            self.encoder.write_all(&self.piece)?;
+            self.piece.clear();
+        }
+        Ok(count)
+    }
+
+    /// Nothing is compressed before its time.
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
 /// An encoder at work.
-enum Compressor<W: Write> {
+enum Inner<W: Write> {
     None(W),
     Gzip(GzEncoder<W>),
     Zstd(Encoder<'static, W>),
 }
 
-impl<W: Write> Compressor<W> {
+impl<W: Write> Inner<W> {
     fn new(encoding: Encoding, size: u64, output: W) -> io::Result<Self> {
         Ok(match encoding {
             Encoding::None => Self::None(output),
@@ -262,12 +307,15 @@ mod tests {
     #[test]
     fn what_others_made_is_not_claimed() {
         let archive = archive(3 << 20);
-        let mut named = flate2::GzBuilder::new().filename("a").write(Vec::new(), flate2::Compression::new(6));
+        let level = flate2::Compression::new(6);
+        let mut named = flate2::GzBuilder::new().filename("a").write(Vec::new(), level);
         named.write_all(&archive).expect("compress");
         let two = |level| {
             let halves = archive.split_at(100_000);
             let encode = |half: &[u8]| {
-                Encoding::Gzip { level }.encode(half, half.len() as u64, Vec::new()).expect("encode")
+                Encoding::Gzip { level }
+                    .encode(half, half.len() as u64, Vec::new())
+                    .expect("encode")
             };
             [encode(halves.0), encode(halves.1)].concat()
         };

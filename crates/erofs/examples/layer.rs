@@ -12,7 +12,10 @@ fn main() -> Result<()> {
     let file = File::options().read(true).write(true).create_new(true).open(&image);
     let file = file.context(|| format!("create {}", image.display()))?;
     let limits = Limits { entries: 1 << 22, ..Limits::default() };
-    let draft = berth_erofs::write(Decompress::new(layer)?, file, limits)?;
+    let draft = match std::env::var_os("PLAIN") {
+        Some(_) => berth_erofs::write(Decompress::new(layer)?, file, limits)?,
+        None => berth_erofs::write_restorable(Decompress::new(layer)?, file, limits)?,
+    };
     let sealed = draft.seal()?;
     println!("{} bytes, {} inodes", sealed.length, sealed.inodes);
     Ok(())

@@ -177,7 +177,8 @@ struct Pieces {
 
 impl Pieces {
     fn read(image: Arc<File>, locator: Locator) -> Result<BufReader<Self>> {
-        let bad = || Error::data_loss("the layer's image is damaged: its recipe lies outside of it");
+        let bad =
+            || Error::data_loss("the layer's image is damaged: its recipe lies outside of it");
         let blocks = image.metadata().context(reading)?.len() / BLOCK as u64;
         let pieces = u64::from(locator.pieces);
         if pieces != locator.length.div_ceil(PIECE as u64) || pieces > blocks {
@@ -189,7 +190,8 @@ impl Pieces {
             read => read.context(reading)?,
         }
         let (addresses, _) = index.as_chunks::<4>();
-        let addresses: Vec<u32> = addresses.iter().map(|bytes| u32::from_le_bytes(*bytes)).collect();
+        let addresses: Vec<u32> =
+            addresses.iter().map(|bytes| u32::from_le_bytes(*bytes)).collect();
         let addresses = addresses.into_iter();
         let pieces = Self { image, addresses, offset: 0, within: 0, left: locator.length };
         Ok(BufReader::with_capacity(BUFFER, pieces))

@@ -250,7 +250,9 @@ mod tests {
 
     #[test]
     fn signs_go_into_the_last_bit() {
-        for (number, encoded) in [(0, 0), (-1, 1), (1, 2), (i64::MAX, u64::MAX - 1), (i64::MIN, u64::MAX)] {
+        for (number, encoded) in
+            [(0, 0), (-1, 1), (1, 2), (i64::MAX, u64::MAX - 1), (i64::MIN, u64::MAX)]
+        {
             assert_eq!(zigzag(number), encoded);
             assert_eq!(unzigzag(encoded), number);
         }

@@ -92,9 +92,15 @@ fn a_debian_root_filesystem() {
     assert_restored(&pack(root.path(), &XATTRS));
 }
 
+/// So many times eight bytes that don't compress.
+fn noise(words: u64) -> Vec<u8> {
+    let word = |n: u64| n.wrapping_mul(n).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29);
+    (0..words).flat_map(|n| word(n).to_le_bytes()).collect()
+}
+
 #[test]
 fn what_is_no_file_of_the_image_comes_back_too() {
-    let noise: Vec<u8> = (0..700_000_u64).flat_map(|n| (n * n * 2_654_435_761).to_le_bytes()).collect();
+    let noise: Vec<u8> = noise(700_000);
     let base = || {
         Tar::new()
             .file("a/.wh.gone", "a whiteout with data")
@@ -129,8 +135,8 @@ fn images_are_only_restorable_when_asked_for() {
     let work = tempfile::tempdir().unwrap();
     let plain = support::write(&archive, &work.path().join("plain"), LIMITS).unwrap();
     assert!(Archive::open(plain.file).unwrap().is_none());
-    let empty = File::options().read(true).write(true).create(true).truncate(true);
-    let empty = empty.clone().open(work.path().join("empty")).unwrap();
+    fs::write(work.path().join("empty"), "").unwrap();
+    let empty = File::open(work.path().join("empty")).unwrap();
     assert!(Archive::open(empty).unwrap().is_none());
 }
 
@@ -146,7 +152,7 @@ fn the_same_archive_gives_the_same_image() {
 #[test]
 fn damage_is_told() {
     let tree = tempfile::tempdir().unwrap();
-    let noise: Vec<u8> = (0..20_000_u64).flat_map(|n| (n * n * 2_654_435_761).to_le_bytes()).collect();
+    let noise: Vec<u8> = noise(20_000);
     fs::write(tree.path().join("noise"), noise).unwrap();
     for number in 0..300 {
         fs::write(tree.path().join(format!("file-{number}")), number.to_string()).unwrap();
@@ -227,7 +233,7 @@ fn member() -> impl Strategy<Value = Member> {
 }
 
 fn data(size: usize, seed: u8) -> Vec<u8> {
-    (0..size).map(|at| (at / 7 + at * at / 3) as u8 ^ seed).collect()
+    (0..size).map(|at| (at / 7).wrapping_add(at.wrapping_mul(at) / 3) as u8 ^ seed).collect()
 }
 
 fn packed(members: &[Member]) -> Vec<u8> {
@@ -241,7 +247,9 @@ fn packed(members: &[Member]) -> Vec<u8> {
                     header.as_old_mut().mode[0] = b' ';
                 })
             }
-            Member::Long { kind, text } => tar.member(*kind, "././@LongLink", text.as_bytes(), |_| {}),
+            Member::Long { kind, text } => {
+                tar.member(*kind, "././@LongLink", text.as_bytes(), |_| {})
+            }
             Member::Pax { kind, key, value } => tar.pax(*kind, &format!("X.{key}"), value),
             Member::Directory { name } => tar.directory(name, 0o755),
             Member::Symlink { name, target } => tar.symlink(name, target),
@@ -286,7 +294,7 @@ fn random_archives() {
         (1_usize..40_000).prop_map(|length| vec![0; length]),
         prop::collection::vec(any::<u8>(), 0..3000),
     ];
-    let cases = (prop::collection::vec(member(), 0..30), trailer, any::<bool>());
+    let cases = (prop::collection::vec(member(), 0..12), trailer, any::<bool>());
     let outcome = runner.run(&cases, |(members, trailer, ended)| {
         let mut archive = packed(&members);
         if !ended {

@@ -193,8 +193,7 @@ impl Puller {
             let (leases, metadata) = (&this.shared.leases, &this.shared.metadata);
             leases
                 .with(metadata, &namespace, &purpose, async |scope| {
-                    let session =
-                        this.session(&scope, None, snapshotter, progress, Policy::Leave);
+                    let session = this.session(&scope, None, snapshotter, progress, Policy::Leave);
                     session.realize(&target, &platform).await
                 })
                 .await

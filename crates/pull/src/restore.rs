@@ -136,12 +136,7 @@ impl Puller {
     }
 
     /// Makes a blob of what its layer's image holds.
-    async fn remake(
-        &self,
-        scope: &Scope,
-        layer: &Layer,
-        encoding: Option<Encoding>,
-    ) -> Result<()> {
+    async fn remake(&self, scope: &Scope, layer: &Layer, encoding: Option<Encoding>) -> Result<()> {
         let Some(archive) = archive(scope, layer).await? else {
             return Err(Error::failed_precondition("no image of it is kept that could be packed"));
         };

@@ -164,7 +164,7 @@ fn discarded_layers_are_exported_as_they_were() {
     other.ctr(&["images", "import", file.to_str().unwrap()]).success();
     other.ctr(&["run", "--rm", &name, "one", "grep", "-q", "own", "/own"]).success();
     let check = other.ctr(&["images", "check", &format!("name=={name}")]).success();
-    assert!(check.stdout.contains("complete (6/6)"), "{}", check.stdout);
+    assert!(check.stdout.contains("complete (5/5)"), "{}", check.stdout);
     // Imported layers stay: nobody else may have them.
     let Some(berth) = Discarding::start() else { return };
     let import = ["images", "import", file.to_str().unwrap()];
@@ -189,8 +189,7 @@ fn without_the_registry_what_can_be_packed_again_is() {
 
     let name = from.reference("foreign:1");
     let lost = foreign.layers()[3].digest().to_string();
-    let refusals =
-        [berth.push(&name, &to.reference("foreign:1")), berth.export(&name).map(|_| ())];
+    let refusals = [berth.push(&name, &to.reference("foreign:1")), berth.export(&name).map(|_| ())];
     for refused in refusals {
         let refused = refused.unwrap_err();
         assert_eq!(refused.code(), Code::FailedPrecondition, "{refused}");

@@ -37,18 +37,21 @@ pub(super) async fn export(
         some => some.iter().map(platform).collect(),
     };
     let targets = names.iter().map(|name| target(scope, name)).collect::<Result<_>>()?;
-    let archive = Archive {
-        scope: scope.clone(),
-        tar: Builder::new(sender),
-        written: BTreeSet::new(),
-        platforms: platforms.clone(),
-        without_foreign: to.skip_non_distributable,
-        images: Vec::new(),
-        index: Vec::new(),
-    };
-    let named = names.clone();
+    let (images, wanted, named) = (scope.clone(), platforms.clone(), names.clone());
     let write = async move || {
-        let write = move || archive.write(&named, !to.skip_compatibility_manifest);
+        let write = move || {
+            // Made here, because it writes when it is dropped.
+            let archive = Archive {
+                scope: images,
+                tar: Builder::new(sender),
+                written: BTreeSet::new(),
+                platforms: wanted,
+                without_foreign: to.skip_non_distributable,
+                images: Vec::new(),
+                index: Vec::new(),
+            };
+            archive.write(&named, !to.skip_compatibility_manifest)
+        };
         let written = tokio::task::spawn_blocking(write).await;
         written.map_err(|e| Error::internal(format!("the export died: {e}")))?
     };
