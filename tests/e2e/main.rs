@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a failed step fails the test")]
 
 mod api;
+mod cli_archives;
 mod cli_containers;
 mod cli_disk;
 mod cli_faults;

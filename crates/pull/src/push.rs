@@ -11,9 +11,10 @@ use berth_types::{Digest, Error, Kind, Platform, Reference, Result, ResultExt};
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
+use crate::discard::is_there;
 use crate::progress::{Phase, Progress};
 use crate::puller::Puller;
-use crate::resolved::{Resolved, read_small};
+use crate::resolved::{Resolved, read, read_small};
 use crate::restore::{Login, resolve};
 
 /// Bytes that are sent at a time.
@@ -51,20 +52,22 @@ struct Push {
 
 impl Puller {
     /// Sends an image with everything that it consists of; what the repository has is not sent
-    /// again, and what was discarded is made or fetched again. It goes on when the caller gives up.
+    /// again, and what was discarded is made or fetched again. Of an index for several platforms
+    /// that is here for some, only the image for this machine goes, unless platforms are named.
+    /// Returns what the registry has by the reference now. Goes on when the caller gives up.
     ///
     /// # Errors
     /// `NotFound` when content of the image is missing; `FailedPrecondition` when a layer was
     /// discarded and can't be had again, `DataLoss` when its image is damaged; what [`Repository::push_blob`] and
     /// [`Repository::push_manifest`] return.
-    pub async fn push(&self, request: PushRequest, progress: Progress) -> Result<()> {
+    pub async fn push(&self, request: PushRequest, progress: Progress) -> Result<Descriptor> {
         let what = request.reference.familiar();
         let this = self.clone();
         let work = async move { this.run_push(request, progress).await };
         self.run(work).await.context(|| format!("push {what}"))
     }
 
-    async fn run_push(&self, request: PushRequest, progress: Progress) -> Result<()> {
+    async fn run_push(&self, request: PushRequest, progress: Progress) -> Result<Descriptor> {
         let reference = request.reference.canonical();
         let name = match (reference.digest(), reference.tag()) {
             (Some(digest), _) if *digest != request.target.digest => {
@@ -92,15 +95,34 @@ impl Puller {
                 progress,
                 sent: HashSet::new(),
             };
-            self.unless_stopped(push.document(&request.target, &name, 0)).await
+            let send = async {
+                let target = push.whole(&request.target).await?;
+                push.document(&target, &name, 0).await?;
+                Ok(target)
+            };
+            self.unless_stopped(send).await
         };
-        self.leases().with(self.metadata(), &namespace, &purpose, push).await?;
+        let pushed = self.leases().with(self.metadata(), &namespace, &purpose, push).await?;
         self.give_space_back().await;
-        Ok(())
+        Ok(pushed)
     }
 }
 
 impl Push {
+    /// What of an image can be pushed as one: a registry takes no index whose images it lacks.
+    async fn whole(&self, target: &Descriptor) -> Result<Descriptor> {
+        let bytes = read_small(&self.scope, &target.digest)?;
+        let Document::Index(index) = Document::parse(&target.media_type, &bytes)? else {
+            return Ok(target.clone());
+        };
+        for manifest in &index.manifests {
+            if self.platforms.is_empty() && !is_there(&self.scope, manifest)? {
+                return Ok(read(&self.scope, target, &Platform::host()).await?.manifest);
+            }
+        }
+        Ok(target.clone())
+    }
+
     /// Sends a manifest or index after what it names.
     async fn document(&mut self, described: &Descriptor, name: &str, depth: usize) -> Result<()> {
         if depth > MAX_DEPTH {
