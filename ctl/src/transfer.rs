@@ -51,7 +51,10 @@ impl Stream {
     }
 
     /// Takes the bytes that the daemon sends, to their end.
-    pub(crate) async fn receive(mut self, mut take: impl FnMut(&[u8]) -> Outcome<()>) -> Outcome<()> {
+    pub(crate) async fn receive(
+        mut self,
+        mut take: impl FnMut(&[u8]) -> Outcome<()>,
+    ) -> Outcome<()> {
         send(&self.outgoing, &WindowUpdate { update: WINDOW }).await;
         while let Some(Data { data }) = self.next().await? {
             take(&data)?;
@@ -62,7 +65,10 @@ impl Stream {
     }
 
     /// Sends the pieces that come, as the daemon has room for them.
-    pub(crate) async fn send(mut self, mut pieces: mpsc::Receiver<Outcome<Vec<u8>>>) -> Outcome<()> {
+    pub(crate) async fn send(
+        mut self,
+        mut pieces: mpsc::Receiver<Outcome<Vec<u8>>>,
+    ) -> Outcome<()> {
         let mut window = 0;
         while let Some(piece) = pieces.recv().await {
             let piece = piece?;
@@ -83,6 +89,9 @@ impl Stream {
                 rest = behind;
             }
         }
+        // A call that is dropped takes along what was not read of it.
+        drop(self.outgoing);
+        while self.incoming.message().await?.is_some() {}
         Ok(())
     }
 
