@@ -30,6 +30,8 @@ pub(crate) struct Fixture {
     pub(crate) metadata: Metadata,
     pub(crate) content: ContentStore,
     pub(crate) puller: Puller,
+    #[allow(dead_code, reason = "not every test that shares this asks")]
+    pub(crate) blobs: Blobs,
     path: PathBuf,
     root: Option<TempDir>,
 }
@@ -51,11 +53,7 @@ impl Fixture {
         fixture
     }
 
-    pub(crate) async fn at(root: &Path) -> Self {
-        Self::open(root, Blobs::Keep).await
-    }
-
-    async fn open(root: &Path, blobs: Blobs) -> Self {
+    pub(crate) async fn open(root: &Path, blobs: Blobs) -> Self {
         let store = Store::open(&root.join("berth.db")).unwrap();
         let content = ContentStore::open(root).unwrap();
         let snapshots = root.join("snapshots");
@@ -76,7 +74,7 @@ impl Fixture {
         });
         let puller = Puller::new(metadata.clone(), client, reclaim, blobs);
         puller.recover().await.unwrap();
-        Self { metadata, content, puller, path: root.to_owned(), root: None }
+        Self { metadata, content, puller, blobs, path: root.to_owned(), root: None }
     }
 
     #[allow(dead_code, reason = "not every test that shares this looks there")]
