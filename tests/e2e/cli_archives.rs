@@ -41,7 +41,8 @@ fn cli_what_is_saved_is_loaded() {
     engine.cli(&["rmi", one]).success();
     let mut load = engine.cli_command(&["load", "-q"]);
     let output = load.stdin(File::open(&piped).unwrap()).output().unwrap();
-    assert!(output.status.success() && output.stdout.is_empty(), "{output:?}");
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(output.stdout, b"Loaded image: one:1\n");
     assert_eq!(mark(&engine, one), "one");
     let other = Engine::start_flavor(Flavor::Containerd);
     other.ctr(&["images", "import", text(&file)]).success();

@@ -129,8 +129,8 @@ impl Puller {
             }
         }
         Err(failure.context(format!(
-            "layer {} was discarded once it was unpacked and can't be had again (pull the image \
-             where its registry can be reached, with discard_unpacked_layers = false)",
+            "layer {} has no blob here, as after discard_unpacked_layers, and it can't be had again \
+             (pull the image anew where its registry can be reached, with that option off)",
             layer.blob.digest
         )))
     }

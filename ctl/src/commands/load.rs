@@ -23,7 +23,7 @@ pub(crate) struct Load {
     /// The file to read instead
     #[arg(short, long, value_name = "FILE")]
     input: Option<PathBuf>,
-    /// Print nothing
+    /// Show no progress, as without this
     #[arg(short, long)]
     quiet: bool,
 }
@@ -53,7 +53,7 @@ impl Load {
         );
         // An archive that can't be read is why the daemon found it cut short.
         sent.and(done).and(watched)?;
-        for name in loaded.iter().filter(|_| !self.quiet) {
+        for name in &loaded {
             let shown = name.parse::<Reference>().map(|reference| reference.familiar());
             say(format_args!("Loaded image: {}", shown.as_ref().unwrap_or(name)));
         }
