@@ -58,6 +58,12 @@ pub(crate) enum Command {
     Rm(c::rm::Rm),
     /// Download an image from a registry
     Pull(c::pull::Pull),
+    /// Upload an image to a registry
+    Push(c::push::Push),
+    /// Save one or more images to a tar archive
+    Save(c::save::Save),
+    /// Load images from a tar archive
+    Load(c::load::Load),
     /// List images
     Images(c::images::Images),
     /// Create a tag TARGET that refers to SOURCE
@@ -102,6 +108,9 @@ impl Cli {
             Command::Wait(command) => command.run(&daemon).await,
             Command::Rm(command) => command.run(&daemon).await,
             Command::Pull(command) => command.run(&daemon).await,
+            Command::Push(command) => command.run(&daemon).await,
+            Command::Save(command) => command.run(&daemon).await,
+            Command::Load(command) => command.run(&daemon).await,
             Command::Images(command) => command.run(&daemon).await,
             Command::Tag(command) => command.run(&daemon).await,
             Command::Rmi(command) => command.run(&daemon).await,

@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use berth_proto::berth::v1::containers_client::ContainersClient;
 use berth_proto::berth::v1::images_client::ImagesClient;
 use berth_proto::berth::v1::system_client::SystemClient;
+use berth_proto::containerd::services::streaming::v1::streaming_client::StreamingClient;
+use berth_proto::containerd::services::transfer::v1::transfer_client::TransferClient;
 use berth_proto::containerd::services::version::v1::version_client::VersionClient;
 use hyper_util::rt::TokioIo;
 use tokio::net::UnixStream;
@@ -81,6 +83,17 @@ impl Daemon {
     /// The version that containerd's clients see.
     pub(crate) async fn version(&self) -> Outcome<VersionClient<Tenant>> {
         Ok(VersionClient::new(self.connect().await?))
+    }
+
+    /// Images from one place to another.
+    pub(crate) async fn transfer(&self) -> Outcome<TransferClient<Tenant>> {
+        Ok(TransferClient::new(self.connect().await?))
+    }
+
+    /// Streams beside transfers.
+    pub(crate) async fn streaming(&self) -> Outcome<StreamingClient<Tenant>> {
+        let client = StreamingClient::new(self.connect().await?);
+        Ok(client.max_decoding_message_size(MESSAGE_LIMIT))
     }
 
     async fn connect(&self) -> Outcome<Tenant> {

@@ -22,6 +22,7 @@ mod session;
 mod table;
 mod template;
 mod terminal;
+mod transfer;
 
 use std::process::exit;
 

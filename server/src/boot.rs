@@ -13,7 +13,7 @@ use berth_content::ContentStore;
 use berth_engine::{Engine, Parts, companion};
 use berth_events::Exchange;
 use berth_metadata::Metadata;
-use berth_pull::{Puller, Reclaim};
+use berth_pull::{Blobs, Puller, Reclaim};
 use berth_store::Store;
 use berth_sys::cgroup::Cgroup;
 use berth_tasks::{Tasks, find_own_shim};
@@ -59,7 +59,7 @@ pub(crate) async fn serve(config: Config) -> Result<()> {
     let events = Exchange::keeping_exits();
     let collector = Collector::new(metadata.clone(), events.clone());
     let reclaim = reclaim(collector.clone());
-    let puller = Puller::new(metadata.clone(), registries, reclaim.clone());
+    let puller = Puller::new(metadata.clone(), registries, reclaim.clone(), blobs(&config));
     puller.recover().await?;
     let tasks_config = tasks_config(&config);
     let shims = listen_on(&tasks_config.ttrpc_address(), 0, 0)?;
@@ -147,6 +147,14 @@ async fn open_metadata(config: &Config, store: Store) -> Result<Metadata> {
     let content = ContentStore::open(&config.root)?;
     let snapshotters = snapshotters::open(config, &store)?;
     Metadata::open(store, content, snapshotters, Some(companion())).await
+}
+
+/// What becomes of layers that a pull has unpacked.
+fn blobs(config: &Config) -> Blobs {
+    match config.plugins.discard_unpacked_layers() {
+        true => Blobs::Discard,
+        false => Blobs::Keep,
+    }
 }
 
 /// The differs that other processes serve.

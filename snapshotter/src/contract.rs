@@ -1,5 +1,6 @@
 //! The contract of every snapshotter.
 
+use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::time::SystemTime;
@@ -178,6 +179,11 @@ pub trait Snapshotter: Send + Sync {
     /// instead of files; `None` where layers are files. The image counts once a commit says that
     /// it is there.
     async fn image(&self, _key: &str) -> Result<Option<PathBuf>> {
+        Ok(None)
+    }
+
+    /// The image of a committed layer, for reading; `None` where layers are not images.
+    async fn layer_image(&self, _key: &str) -> Result<Option<File>> {
         Ok(None)
     }
 

@@ -75,7 +75,7 @@ pub trait Form: Send + Sync + Sized + 'static {
         File::open(&files).map(OwnedFd::from).context(|| format!("open {}", files.display()))
     }
 
-    /// Where an image of an active snapshot's layer may be put; see [`Snapshotter::image`].
+    /// Where a snapshot's layer is as an image, or may be put; see [`Snapshotter::image`].
     fn image(&self, _id: u64) -> Option<PathBuf> {
         None
     }

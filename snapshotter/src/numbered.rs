@@ -6,7 +6,7 @@
 //! that 128 layers fit the one page that mount(2) takes.
 
 use std::collections::HashSet;
-use std::fs::{self, DirBuilder};
+use std::fs::{self, DirBuilder, File};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
@@ -329,6 +329,19 @@ impl<F: Form> Snapshotter for Numbered<F> {
             Kind::Active if record.parent.is_empty() => Ok(self.form.image(record.id)),
             Kind::Active => Ok(None),
             _ => Err(not_active(key)),
+        }
+    }
+
+    async fn layer_image(&self, key: &str) -> Result<Option<File>> {
+        let record = self.records.get(key)?;
+        match self.form.image(record.id) {
+            Some(path) if record.kind == Kind::Committed => {
+                blocking(move || {
+                    File::open(&path).map(Some).context(|| format!("open {}", path.display()))
+                })
+                .await
+            }
+            _ => Ok(None),
         }
     }
 

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use berth_snapshotter::conformance::{self, Scratch};
 use berth_snapshotter::{CommitOptions, Erofs, Overlay, PrepareOptions, Snapshotter};
 use berth_store::Store;
+use berth_types::Kind;
 
 fn open(directory: &Path) -> Arc<dyn Snapshotter> {
     fs::create_dir_all(directory).expect("a directory");
@@ -49,6 +50,14 @@ async fn a_committed_layer_is_one_file() {
     assert_eq!(names, ["layer.erofs"]);
     let image = own.join("layer.erofs").metadata().expect("an image");
     assert_eq!((image.mode() & 0o777, image.len() % 4096), (0o600, 0));
+
+    // Readers get it, whoever removes the layer meanwhile; what is no layer has none.
+    let opened = snapshotter.layer_image("one").await.expect("a layer").expect("an image");
+    assert_eq!(opened.metadata().expect("metadata").ino(), image.ino());
+    snapshotter.prepare("two", "one", PrepareOptions::default()).await.expect("prepare");
+    assert!(snapshotter.layer_image("two").await.expect("no layer").is_none());
+    let unknown = snapshotter.layer_image("three").await.expect_err("nothing");
+    assert_eq!(unknown.kind(), Kind::NotFound);
 }
 
 #[tokio::test(flavor = "multi_thread")]

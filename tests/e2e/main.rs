@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a failed step fails the test")]
 
 mod api;
+mod cli_archives;
 mod cli_bombs;
 mod cli_check;
 mod cli_containers;

@@ -12,11 +12,12 @@ use tar::{Builder, EntryType, Header};
 /// Where Debian's package busybox-static puts its program.
 const BUSYBOX: &str = "/bin/busybox";
 
-/// One layer: its uncompressed tar and the gzip of it.
+/// One layer: its uncompressed tar and the blob that is made of it, a gzip unless said otherwise.
 #[derive(Clone)]
 pub struct Layer {
     tar: Vec<u8>,
-    gzip: Vec<u8>,
+    blob: Vec<u8>,
+    media_type: &'static str,
 }
 
 impl Layer {
@@ -26,8 +27,34 @@ impl Layer {
         fill(&mut builder);
         let tar = builder.into_inner().expect("end the tar");
         let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
-        encoder.write_all(&tar).expect("compress");
-        Self { tar, gzip: encoder.finish().expect("compress") }
+        // In the pieces that berth compresses, so that it can make the same again.
+        for piece in tar.chunks(128 << 10) {
+            encoder.write_all(piece).expect("compress");
+        }
+        let blob = encoder.finish().expect("compress");
+        Self { tar, blob, media_type: "application/vnd.oci.image.layer.v1.tar+gzip" }
+    }
+
+    /// The same layer, not compressed.
+    #[must_use]
+    pub fn uncompressed(mut self) -> Self {
+        self.blob.clone_from(&self.tar);
+        self.media_type = "application/vnd.oci.image.layer.v1.tar";
+        self
+    }
+
+    /// The same layer, compressed by the program gzip, which nothing else makes the same of.
+    #[must_use]
+    pub fn compressed_elsewhere(mut self) -> Self {
+        let mut gzip = std::process::Command::new("gzip");
+        let piped = std::process::Stdio::piped;
+        let mut child = gzip.arg("-cn").stdin(piped()).stdout(piped()).spawn().expect("gzip");
+        let mut input = child.stdin.take().expect("a pipe");
+        let tar = self.tar.clone();
+        let writing = std::thread::spawn(move || input.write_all(&tar).expect("feed gzip"));
+        self.blob = child.wait_with_output().expect("run gzip").stdout;
+        writing.join().expect("feed gzip");
+        self
     }
 
     /// A layer of a few files with their content.
@@ -52,12 +79,12 @@ impl Layer {
 
     /// The bytes as a registry has them.
     pub fn blob(&self) -> &[u8] {
-        &self.gzip
+        &self.blob
     }
 
     /// The digest of those bytes.
     pub fn digest(&self) -> Digest {
-        Digest::of(&self.gzip)
+        Digest::of(&self.blob)
     }
 }
 
@@ -135,11 +162,8 @@ impl Image {
     /// The manifest, in OCI's form.
     pub fn manifest(&self) -> Vec<u8> {
         let config = self.config_document();
-        let layers: Vec<_> = self
-            .layers
-            .iter()
-            .map(|layer| descriptor("application/vnd.oci.image.layer.v1.tar+gzip", &layer.gzip))
-            .collect();
+        let layers: Vec<_> =
+            self.layers.iter().map(|layer| descriptor(layer.media_type, &layer.blob)).collect();
         let manifest = json!({
             "schemaVersion": 2,
             "mediaType": "application/vnd.oci.image.manifest.v1+json",
@@ -175,7 +199,7 @@ impl Image {
         blob(&manifest);
         blob(&self.config_document());
         for layer in &self.layers {
-            blob(&layer.gzip);
+            blob(&layer.blob);
         }
         archive.into_inner().expect("end the archive")
     }

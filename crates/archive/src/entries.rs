@@ -24,6 +24,9 @@ use crate::sparse::{self, Map};
 /// The longest extended header or long name, in bytes.
 const MAX_EXTENSION: u64 = 1 << 20;
 
+/// How long all of those before one member may be together.
+const MAX_EXTENSIONS: u64 = 8 << 20;
+
 /// An archive being read.
 pub struct Entries<R> {
     source: Source<R>,
@@ -35,6 +38,8 @@ pub struct Entries<R> {
     /// Bytes left of the current member's data, without its padding.
     unread: u64,
     padding: u64,
+    /// Bytes of extended headers read for the next member.
+    extensions: u64,
 }
 
 impl<R: Read> Entries<R> {
@@ -48,7 +53,22 @@ impl<R: Read> Entries<R> {
             map: Map::solid(0),
             unread: 0,
             padding: 0,
+            extensions: 0,
         }
+    }
+
+    /// Notes what is read of the archive besides the data of its members, for
+    /// [`take_passed`](Self::take_passed).
+    #[must_use]
+    pub fn noting(mut self) -> Self {
+        self.source.note_passed();
+        self
+    }
+
+    /// What was noted since the last call: headers, padding, and data that was skipped, in the
+    /// order of the archive. Taken after each member it is never much.
+    pub fn take_passed(&mut self) -> Vec<u8> {
+        self.source.take_passed()
     }
 
     /// The next member; `None` at the end of the archive. Data that was not read is skipped.
@@ -62,6 +82,7 @@ impl<R: Read> Entries<R> {
         self.source.skip(self.unread + self.padding)?;
         self.unread = 0;
         self.padding = 0;
+        self.extensions = 0;
         let mut names = Names { overrides: self.global.clone(), ..Names::default() };
         let mut described = false;
         while let Some(header) = self.header()? {
@@ -130,7 +151,15 @@ impl<R: Read> Entries<R> {
     /// # Errors
     /// Those of the reader.
     pub fn finish(self) -> Result<(Digest, u64)> {
-        self.source.finish()
+        self.finish_with(|_| Ok(()))
+    }
+
+    /// The same, and hands what follows to `rest`.
+    ///
+    /// # Errors
+    /// Those of `rest` and of the reader.
+    pub fn finish_with(self, rest: impl FnMut(&[u8]) -> Result<()>) -> Result<(Digest, u64)> {
+        self.source.finish(rest)
     }
 
     fn header(&mut self) -> Result<Option<Header>> {
@@ -147,6 +176,13 @@ impl<R: Read> Entries<R> {
             return Err(Error::resource_exhausted(format!(
                 "the layer's archive has an extended header of {size} bytes, \
                  the most is {MAX_EXTENSION}"
+            )));
+        }
+        self.extensions += size + BLOCK as u64;
+        if self.extensions > MAX_EXTENSIONS {
+            return Err(Error::resource_exhausted(format!(
+                "the layer's archive has extended headers of more than {MAX_EXTENSIONS} bytes for \
+                 one member"
             )));
         }
         // The limit makes the conversion exact.

@@ -16,6 +16,7 @@
 mod apply;
 mod compression;
 mod diff;
+mod encoding;
 mod entries;
 mod entry;
 mod header;
@@ -31,6 +32,7 @@ mod xattr;
 pub use apply::{Applied, Limits, Options, Whiteouts, apply};
 pub use compression::{Compression, Decompress};
 pub use diff::{diff, diff_upper};
+pub use encoding::{Compressor, Encoding};
 pub use entries::Entries;
 pub use entry::{Device, Entry, EntryKind, Time, Xattr, shown};
 pub use role::Role;

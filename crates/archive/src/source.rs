@@ -22,6 +22,8 @@ pub(crate) struct Source<R> {
     hasher: Hasher,
     total: u64,
     limit: u64,
+    /// What was gone past but not taken as a chunk, for who wants it.
+    passed: Option<Vec<u8>>,
 }
 
 impl<R: Read> Source<R> {
@@ -35,7 +37,18 @@ impl<R: Read> Source<R> {
             hasher: Hasher::new(Algorithm::Sha256),
             total: 0,
             limit,
+            passed: None,
         }
+    }
+
+    /// Notes from now on what is read as blocks and bytes or skipped.
+    pub(crate) fn note_passed(&mut self) {
+        self.passed = Some(Vec::new());
+    }
+
+    /// What was noted since the last call.
+    pub(crate) fn take_passed(&mut self) -> Vec<u8> {
+        self.passed.as_mut().map(std::mem::take).unwrap_or_default()
     }
 
     /// The next bytes, at most `max`; none at the end of the stream.
@@ -67,6 +80,7 @@ impl<R: Read> Source<R> {
             Some(block) => {
                 let block = *block;
                 self.start += BLOCK;
+                note(&mut self.passed, &block);
                 Ok(Some(block))
             }
             None if self.start == self.end => Ok(None),
@@ -86,6 +100,7 @@ impl<R: Read> Source<R> {
             let count = chunk.len();
             self.consume(count);
         }
+        note(&mut self.passed, &bytes);
         Ok(bytes)
     }
 
@@ -96,15 +111,23 @@ impl<R: Read> Source<R> {
             if skipped == 0 {
                 return Err(truncated());
             }
+            note(&mut self.passed, &self.buffer[self.start..self.start + skipped]);
             self.consume(skipped);
             count -= skipped as u64;
         }
         Ok(())
     }
 
-    /// Reads to the end of the stream; the digest and the number of all its bytes.
-    pub(crate) fn finish(mut self) -> Result<(Digest, u64)> {
+    /// Reads to the end of the stream, handing what is left of it to `rest`; the digest and the
+    /// number of all its bytes.
+    pub(crate) fn finish(
+        mut self,
+        mut rest: impl FnMut(&[u8]) -> Result<()>,
+    ) -> Result<(Digest, u64)> {
         loop {
+            if self.start < self.end {
+                rest(&self.buffer[self.start..self.end])?;
+            }
             self.start = 0;
             self.end = 0;
             if !self.read()? {
@@ -131,6 +154,12 @@ impl<R: Read> Source<R> {
             )));
         }
         Ok(count > 0)
+    }
+}
+
+fn note(passed: &mut Option<Vec<u8>>, bytes: &[u8]) {
+    if let Some(passed) = passed {
+        passed.extend_from_slice(bytes);
     }
 }
 

@@ -8,6 +8,7 @@ use berth_types::Result;
 use crate::directories::inline;
 use crate::draft::Draft;
 use crate::format::{BLOCK, HOLE, Layout};
+use crate::recipe::Recipe;
 use crate::volume::Volume;
 
 /// Files with at least this many bytes of holes are stored in chunks, others with zeros.
@@ -21,6 +22,25 @@ pub(crate) struct Content {
     pub(crate) layout: Layout,
     /// What follows the inode: the last, partial block, or the addresses of chunks.
     pub(crate) trailer: Vec<u8>,
+    /// Which parts of the trailer the archive has, behind all other data: offsets and lengths.
+    pub(crate) of_archive: Vec<(usize, usize)>,
+}
+
+/// Where the data of files goes, and who is told the place.
+struct Sink<'a> {
+    volume: &'a mut Volume,
+    recipe: &'a mut Option<Recipe>,
+}
+
+impl Sink<'_> {
+    /// Writes `bytes` at `offset`, which is the end or behind it.
+    fn write(&mut self, offset: u64, bytes: &[u8]) -> Result<()> {
+        self.volume.extend_to(offset)?;
+        if let Some(recipe) = self.recipe {
+            recipe.copy(offset, bytes.len() as u64)?;
+        }
+        self.volume.append(bytes)
+    }
 }
 
 impl Draft {
@@ -31,63 +51,65 @@ impl Draft {
         xattrs: usize,
         entries: &mut Entries<R>,
     ) -> Result<Content> {
+        let mut sink = Sink { volume: &mut self.volume, recipe: &mut self.recipe };
         if entries.hole_bytes() >= WORTHWHILE {
             self.chunked = true;
-            return write_chunks(&mut self.volume, entry.size, entries);
+            return write_chunks(&mut sink, entry.size, entries);
         }
         let tail = (entry.size % BLOCK as u64) as usize;
         if tail > 0 && inline(xattrs, tail) {
-            return write_with_tail(&mut self.volume, entry.size, tail, entries);
+            return write_with_tail(&mut sink, entry.size, tail, entries);
         }
-        let address = self.volume.next_block();
-        let start = self.volume.end();
-        write_solid(&mut self.volume, start, entries)?;
+        let address = sink.volume.next_block();
+        let start = sink.volume.end();
+        entries.write_data(|offset, bytes| sink.write(start + offset, bytes))?;
         self.volume.extend_to(start + entry.size)?;
         self.volume.align()?;
         // The kernel ignores the address where there is no data; a constant is tidier.
         let address = if entry.size == 0 { 0 } else { address };
-        Ok(Content { layout: Layout::Plain(address), trailer: Vec::new() })
+        Ok(Content::new(Layout::Plain(address), Vec::new()))
     }
 }
 
-fn write_solid<R: Read>(volume: &mut Volume, start: u64, entries: &mut Entries<R>) -> Result<()> {
-    entries.write_data(|offset, bytes| {
-        volume.extend_to(start + offset)?;
-        volume.append(bytes)
-    })
+impl Content {
+    fn new(layout: Layout, trailer: Vec<u8>) -> Self {
+        Self { layout, trailer, of_archive: Vec::new() }
+    }
 }
 
 /// Writes whole blocks, and gives back the `tail` that follows them.
 fn write_with_tail<R: Read>(
-    volume: &mut Volume,
+    sink: &mut Sink<'_>,
     size: u64,
     tail: usize,
     entries: &mut Entries<R>,
 ) -> Result<Content> {
     let whole = size - tail as u64;
-    let (address, start) = (volume.next_block(), volume.end());
-    let mut trailer = vec![0; tail];
+    let (address, start) = (sink.volume.next_block(), sink.volume.end());
+    let mut content = Content::new(Layout::Inline(address), vec![0; tail]);
     entries.write_data(|offset, bytes| {
         let before = whole.saturating_sub(offset).min(bytes.len() as u64) as usize;
         let (block, rest) = bytes.split_at(before);
         if !block.is_empty() {
-            volume.extend_to(start + offset)?;
-            volume.append(block)?;
+            sink.write(start + offset, block)?;
         }
         if !rest.is_empty() {
             let at = (offset + before as u64 - whole) as usize;
-            trailer[at..at + rest.len()].copy_from_slice(rest);
+            content.trailer[at..at + rest.len()].copy_from_slice(rest);
+            content.of_archive.push((at, rest.len()));
         }
         Ok(())
     })?;
-    volume.extend_to(start + whole)?;
-    let address = if whole == 0 { 0 } else { address };
-    Ok(Content { layout: Layout::Inline(address), trailer })
+    sink.volume.extend_to(start + whole)?;
+    if whole == 0 {
+        content.layout = Layout::Inline(0);
+    }
+    Ok(content)
 }
 
 /// Writes the chunks that hold data, and gives back the addresses of all.
 fn write_chunks<R: Read>(
-    volume: &mut Volume,
+    sink: &mut Sink<'_>,
     size: u64,
     entries: &mut Entries<R>,
 ) -> Result<Content> {
@@ -100,21 +122,20 @@ fn write_chunks<R: Read>(
         while !bytes.is_empty() {
             let (number, within) = (offset / chunk, offset % chunk);
             if number != current {
-                end_chunk(volume, current, start, chunk, size)?;
-                (current, start) = (number, volume.end());
-                addresses[number as usize] = volume.next_block();
+                end_chunk(sink.volume, current, start, chunk, size)?;
+                (current, start) = (number, sink.volume.end());
+                addresses[number as usize] = sink.volume.next_block();
             }
             let count = (chunk - within).min(bytes.len() as u64);
-            volume.extend_to(start + within)?;
-            volume.append(&bytes[..count as usize])?;
+            sink.write(start + within, &bytes[..count as usize])?;
             bytes = &bytes[count as usize..];
             offset += count;
         }
         Ok(())
     })?;
-    end_chunk(volume, current, start, chunk, size)?;
+    end_chunk(sink.volume, current, start, chunk, size)?;
     let trailer = addresses.iter().flat_map(|address| address.to_le_bytes()).collect();
-    Ok(Content { layout: Layout::Chunked(exponent), trailer })
+    Ok(Content::new(Layout::Chunked(exponent), trailer))
 }
 
 /// Fills up the chunk `number` at `start`, but not behind the end of the file's last block.

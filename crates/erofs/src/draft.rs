@@ -9,6 +9,7 @@ use berth_types::{Digest, Error, Result};
 use crate::attributes::{self, Sets};
 use crate::directories::inline;
 use crate::format::{BLOCK, FileType, INODE, Inode, Layout, SLOT};
+use crate::recipe::{Locator, Recipe};
 use crate::shelf::Shelf;
 use crate::tree::{DirectoryId, ROOT, Tree};
 use crate::volume::Volume;
@@ -35,6 +36,10 @@ pub struct Draft {
     pub(crate) size: u64,
     pub(crate) diff_id: Digest,
     pub(crate) entries: u64,
+    /// What the image lacks of the archive, if that is kept.
+    pub(crate) recipe: Option<Recipe>,
+    /// The same, once it is complete.
+    pub(crate) locator: Option<Locator>,
 }
 
 /// Writes what an image has of the uncompressed layer `reader`, which is read to its end, except
@@ -46,30 +51,74 @@ pub struct Draft {
 /// Those of [`apply`](berth_archive::apply()), for the same layers: InvalidArgument,
 /// FailedPrecondition, ResourceExhausted, DataLoss, and those of `reader`.
 pub fn write(reader: impl Read, file: File, limits: Limits) -> Result<Draft> {
-    let mut entries = Entries::new(reader, limits);
-    let mut draft = Draft {
-        volume: Volume::new(file),
-        shelf: Shelf::default(),
-        tree: Tree::new(),
-        sets: Sets::default(),
-        spare: limits.entries,
-        inodes: 0,
-        chunked: false,
-        recent: None,
-        time: Time::default(),
-        size: 0,
-        diff_id: Digest::of(b""),
-        entries: 0,
-    };
-    while let Some(entry) = entries.next_entry()? {
-        draft.add(&entry, &mut entries)?;
-    }
-    draft.entries = entries.count();
-    (draft.diff_id, draft.size) = entries.finish()?;
-    Ok(draft)
+    Draft::new(file, limits, None).take(Entries::new(reader, limits))
+}
+
+/// The same, and keeps what else it takes to make the archive again from the image: see
+/// [`Archive`](crate::Archive).
+///
+/// # Errors
+/// As for [`write()`].
+pub fn write_restorable(reader: impl Read, file: File, limits: Limits) -> Result<Draft> {
+    Draft::new(file, limits, Some(Recipe::new()?)).take(Entries::new(reader, limits).noting())
 }
 
 impl Draft {
+    fn new(file: File, limits: Limits, recipe: Option<Recipe>) -> Self {
+        Self {
+            volume: Volume::new(file),
+            shelf: Shelf::default(),
+            tree: Tree::new(),
+            sets: Sets::default(),
+            spare: limits.entries,
+            inodes: 0,
+            chunked: false,
+            recent: None,
+            time: Time::default(),
+            size: 0,
+            diff_id: Digest::of(b""),
+            entries: 0,
+            recipe,
+            locator: None,
+        }
+    }
+
+    /// Writes all members.
+    fn take<R: Read>(mut self, mut entries: Entries<R>) -> Result<Self> {
+        while let Some(entry) = entries.next_entry()? {
+            self.keep_literal(&entries.take_passed())?;
+            self.add(&entry, &mut entries)?;
+        }
+        self.keep_literal(&entries.take_passed())?;
+        self.entries = entries.count();
+        (self.diff_id, self.size) = entries.finish_with(|rest| self.keep_literal(rest))?;
+        if let Some(recipe) = self.recipe.take() {
+            self.locator = Some(recipe.finish(&mut self.volume)?);
+        }
+        Ok(self)
+    }
+
+    /// Keeps bytes of the archive that the image will not have.
+    fn keep_literal(&mut self, bytes: &[u8]) -> Result<()> {
+        match &mut self.recipe {
+            Some(recipe) => {
+                recipe.literal(bytes)?;
+                recipe.spill(&mut self.volume)
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Keeps the data of a member that is no file of the image.
+    fn keep_data<R: Read>(&mut self, entries: &mut Entries<R>) -> Result<()> {
+        entries.write_data(|_, bytes| self.keep_literal(bytes))
+    }
+
+    /// Notes that the next `length` bytes of the archive are those that the image has at `offset`.
+    pub(crate) fn keep_place(&mut self, offset: u64, length: u64) -> Result<()> {
+        self.recipe.as_mut().map_or(Ok(()), |recipe| recipe.copy(offset, length))
+    }
+
     /// Length of the uncompressed archive, in bytes.
     pub fn size(&self) -> u64 {
         self.size
@@ -103,14 +152,15 @@ impl Draft {
             Role::Member { parent, name } => self.add_member(entry, parent, name, entries),
             Role::Whiteout { parent, name } => {
                 let directory = self.holder(entry, parent, name)?;
-                self.white_out(entry, directory, name)
+                self.white_out(entry, directory, name)?;
+                self.keep_data(entries)
             }
             Role::Opaque { parent } => {
                 let directory = self.directory(entry, parent)?;
                 self.tree.directories[directory as usize].opaque = true;
-                Ok(())
+                self.keep_data(entries)
             }
-            Role::Nothing => Ok(()),
+            Role::Nothing => self.keep_data(entries),
         }
     }
 

@@ -13,7 +13,7 @@
 //! ```text
 //! 0      1024        1152          4096
 //! ┌──────┬───────────┬─────────────┬──────────────────────────────┬─────────────┬─────────────┐
-//! │ zero │superblock │ root: inode,│ as the stream has them: data │ full blocks │ directories:│
+//! │ own  │superblock │ root: inode,│ as the stream has them: data │ full blocks │ directories:│
 //! │      │           │ last dirents│ of files, inodes with tails  │ of dirents  │ inode, tail │
 //! └──────┴───────────┴─────────────┴──────────────────────────────┴─────────────┴─────────────┘
 //!   written last                     written as it comes             written at the end
@@ -25,16 +25,22 @@
 //! to find it by, and a record for each directory. So nothing is written twice, but for the link
 //! counts of files with several names.
 //!
+//! An image that is [`write_restorable`] has between its data, in blocks that nothing of the
+//! filesystem refers to, what else it takes to make the layer's archive again; where that is stands
+//! before the superblock. Module `recipe` describes it, [`Archive`] reads it.
+//!
 //! A crash in between leaves a file without a superblock, which nothing takes for an image.
 //!
 //! # The same in, the same out
 //! The bytes of an image follow from the bytes of its layer, and from what [`Draft::settle`] is
-//! told of the layers below: no clock, no random number and no machine goes into them.
+//! told of the layers below: no clock, no random number and no machine goes into them. A recipe is
+//! as this release's zstd compresses it.
 //!
 //! # Hostile layers
 //! What a member means is decided by [`berth_archive`], whose reader and checks these are. Names
 //! are resolved in the tree of the layer alone, so there is no outside that a link could lead to.
 
+mod archive;
 mod attributes;
 mod checksum;
 mod data;
@@ -42,6 +48,7 @@ mod directories;
 mod draft;
 mod format;
 mod members;
+mod recipe;
 mod resolve;
 mod seal;
 mod settle;
@@ -49,7 +56,8 @@ mod shelf;
 mod tree;
 mod volume;
 
+pub use archive::Archive;
 pub use checksum::checksum;
-pub use draft::{Draft, write};
+pub use draft::{Draft, write, write_restorable};
 pub use seal::Image;
 pub use settle::Below;

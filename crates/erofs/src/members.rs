@@ -8,7 +8,7 @@ use berth_types::{Error, Result};
 use crate::attributes;
 use crate::directories::inline;
 use crate::draft::Draft;
-use crate::format::{self, FileType, Inode, Layout};
+use crate::format::{self, FileType, INODE, Inode, Layout, SLOT};
 use crate::tree::{Directory, DirectoryId, Place};
 
 /// The longest text of a symbolic link that the kernel takes.
@@ -46,6 +46,10 @@ impl Draft {
         let content = self.write_content(entry, xattrs.len(), entries)?;
         let inode = inode(entry, FileType::Regular, entry.size, content.layout);
         let number = self.put_inode(&inode, &xattrs, &content.trailer)?;
+        let trailer = number * SLOT as u64 + (INODE + xattrs.len()) as u64;
+        for (at, length) in content.of_archive {
+            self.keep_place(trailer + at as u64, length as u64)?;
+        }
         self.name(parent, name, Place::Inode(number, FileType::Regular))
     }
 

@@ -10,6 +10,7 @@ use crate::draft::Draft;
 use crate::format::{
     self, BLOCK, FileType, INODE, Inode, LINKS, Layout, ROOT as ROOT_OFFSET, SLOT, Superblock,
 };
+use crate::recipe::{LOCATOR, Made, from_hex};
 use crate::tree::{DirectoryId, ROOT};
 
 /// A complete image.
@@ -147,12 +148,12 @@ impl Draft {
             ))
         })?;
         place.copy_from_slice(root);
+        let digest = from_hex(self.diff_id.hex())?;
         let mut uuid = [0; 16];
-        for (byte, digits) in uuid.iter_mut().zip(self.diff_id.hex().as_bytes().chunks(2)) {
-            *byte = std::str::from_utf8(digits)
-                .ok()
-                .and_then(|digits| u8::from_str_radix(digits, 16).ok())
-                .unwrap_or_default();
+        uuid.copy_from_slice(&digest[..16]);
+        if let Some(locator) = &self.locator {
+            let made = Made { size: self.size, diff_id: self.diff_id.clone() };
+            first[..LOCATOR].copy_from_slice(&locator.encode(&made)?);
         }
         let length = self.volume.end();
         let blocks = (length / BLOCK as u64) as u32;

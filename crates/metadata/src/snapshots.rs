@@ -1,6 +1,7 @@
 //! A namespace's snapshots: the snapshotter's, under keys that start with the namespace.
 
 use std::collections::HashSet;
+use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -163,6 +164,14 @@ impl Snapshots<'_> {
     /// `NotFound`; `FailedPrecondition` unless it is active.
     pub async fn image(&self, key: &str) -> Result<Option<PathBuf>> {
         self.backend.image(&self.global(key)?).await
+    }
+
+    /// The image of a committed layer, for reading; see [`Snapshotter::layer_image`].
+    ///
+    /// # Errors
+    /// `NotFound`.
+    pub async fn layer_image(&self, key: &str) -> Result<Option<File>> {
+        self.backend.layer_image(&self.global(key)?).await
     }
 
     /// The roots of a snapshot's layers for reading, its own first.

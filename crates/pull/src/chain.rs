@@ -11,7 +11,7 @@ use futures_util::future::{join, join_all};
 use crate::blocking;
 use crate::progress::Phase;
 use crate::resolved::{Layer, Resolved};
-use crate::session::Session;
+use crate::session::{Policy, Session};
 use crate::settle::{Ready, sync};
 use crate::stream::{Outcome, Target};
 
@@ -46,8 +46,8 @@ impl Place {
 }
 
 impl Session {
-    /// Sees to it that the blobs of all layers are in the content store and that the snapshot of
-    /// all layers is there.
+    /// Sees to it that the snapshot of all layers is there, and the blobs that the policy wants in
+    /// the content store.
     pub(crate) async fn unpack(&self, image: &Resolved) -> Result<()> {
         let layers = image.layers.as_slice();
         for layer in layers {
@@ -69,7 +69,7 @@ impl Session {
     }
 
     /// The layers above the uppermost one that has its snapshot, which the lease keeps from now.
-    async fn missing<'a>(&self, layers: &'a [Layer]) -> Result<&'a [Layer]> {
+    pub(crate) async fn missing<'a>(&self, layers: &'a [Layer]) -> Result<&'a [Layer]> {
         for (position, layer) in layers.iter().enumerate().rev() {
             match self.snapshots()?.adopt(layer.chain_id.as_str()).await {
                 Ok(_) => return Ok(&layers[position + 1..]),
@@ -84,7 +84,7 @@ impl Session {
         if !self.snapshots()?.rebases() {
             return self.build_in_order(there, missing, keys).await;
         }
-        let fetched = join_all(there.iter().map(|layer| self.or_stop(self.fetch(layer))));
+        let fetched = join_all(there.iter().map(|layer| self.or_stop(self.fetch_unpacked(layer))));
         let extracted = join_all(
             missing.iter().zip(keys).map(|(layer, key)| self.or_stop(self.extract(layer, key))),
         );
@@ -95,6 +95,15 @@ impl Session {
             Some(error) => Err(error),
             None => self.settle(there, extracted.into_iter().flatten()).await,
         }
+    }
+
+    /// Brings the blob of a layer that is unpacked, if it is to be here.
+    async fn fetch_unpacked(&self, layer: &Layer) -> Result<()> {
+        if self.policy == Policy::Keep {
+            return self.fetch(layer).await;
+        }
+        self.progress.tell(&layer.blob, Phase::Exists, layer.blob.size);
+        Ok(())
     }
 
     /// Stops the other layers when this one fails.
@@ -133,9 +142,12 @@ impl Session {
         missing: &[Layer],
         keys: &[String],
     ) -> Result<()> {
-        let all = there.iter().chain(missing);
-        let fetched = join_all(all.map(|layer| self.or_stop(self.fetch(layer)))).await;
-        if let Some(error) = cause(fetched.into_iter().filter_map(Result::err)) {
+        let unpacked = join_all(there.iter().map(|layer| self.or_stop(self.fetch_unpacked(layer))));
+        let wanted = missing.iter().filter(|_| self.repository.is_some());
+        let fetched = join_all(wanted.map(|layer| self.or_stop(self.fetch(layer))));
+        let (unpacked, fetched) = join(unpacked, fetched).await;
+        let fetched = unpacked.into_iter().chain(fetched);
+        if let Some(error) = cause(fetched.filter_map(Result::err)) {
             return Err(error);
         }
         let mut parent = there.last().map(|layer| layer.chain_id.to_string()).unwrap_or_default();

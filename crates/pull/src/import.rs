@@ -12,6 +12,7 @@ use berth_types::{Result, ResultExt};
 
 use crate::progress::Progress;
 use crate::puller::{ImportRequest, Puller};
+use crate::session::Policy;
 use archive::Archive;
 use names::Named;
 
@@ -48,7 +49,7 @@ impl Puller {
         let found = names::find(&scope, &archive).await?;
         for Named { name, target } in &found {
             let snapshotter = request.snapshotter.clone();
-            let session = self.session(&scope, None, snapshotter, progress.clone());
+            let session = self.session(&scope, None, snapshotter, progress.clone(), Policy::Keep);
             session.realize(target, &request.platform).await.context(|| name.clone())?;
         }
         // Not before all of them are there: an archive is imported as a whole or not at all.

@@ -1,16 +1,19 @@
 //! One layer: its blob brought into the content store, and its files into a directory or an image.
 
+use std::io::Read;
+
 use berth_metadata::ContentWriter;
 use berth_types::labels::UNCOMPRESSED;
-use berth_types::{Error, Result, ResultExt};
+use berth_types::{Error, Kind, Result, ResultExt};
 use bytes::Bytes;
 use tokio::sync::mpsc::{self, Sender};
 
 use crate::blocking;
+use crate::discard::archive;
 use crate::progress::Phase;
 use crate::record::{self, BlobLabels};
 use crate::resolved::Layer;
-use crate::session::Session;
+use crate::session::{Session, is_missing};
 use crate::stream::{Outcome, Stoppable, Target, Tee, stopped, unpack};
 
 /// Pieces of a response that may wait to be unpacked. Each has up to a few dozen kilobytes.
@@ -36,7 +39,7 @@ impl Session {
         let blob = &layer.blob;
         {
             let _alone = self.puller.blobs().lock(blob.digest.clone()).await;
-            if !self.has(&blob.digest).await? {
+            if !self.has(&blob.digest).await? && self.repository.is_some() {
                 let writer = self.writer(blob).await?;
                 if writer.status().offset == 0 && blob.size > 0 {
                     return self.stream(writer, layer, target).await;
@@ -114,21 +117,34 @@ impl Session {
         Ok(())
     }
 
-    /// Writes a layer whose blob is there to `target`.
+    /// Writes a layer whose blob is there, or that another snapshotter has as an image, to `target`.
     pub(crate) async fn unpack_stored(&self, layer: &Layer, target: Target) -> Result<Outcome> {
         let _turn = self.puller.unpacks().acquire().await.map_err(closed)?;
         self.progress.tell(&layer.blob, Phase::Extracting, layer.blob.size);
-        let (scope, stop) = (self.scope.clone(), self.stop.clone());
-        let digest = layer.blob.digest.clone();
-        let unpacked = blocking(move || {
-            let inner = scope.content().reader(&digest)?.file;
-            unpack(Stoppable { inner, stop }, target)
-        });
+        let (inner, stop) = (self.stored(layer).await?, self.stop.clone());
+        let unpacked = blocking(move || unpack(Stoppable { inner, stop }, target));
         let what = || format!("unpack layer {}", layer.blob.digest);
         let outcome = unpacked.await.context(what)?;
         let labels = verify(layer, &outcome).context(what)?;
-        record::label(&self.scope, &layer.blob.digest, labels).await?;
-        Ok(outcome)
+        match record::label(&self.scope, &layer.blob.digest, labels).await {
+            Err(error) if error.kind() != Kind::NotFound => Err(error),
+            _ => Ok(outcome),
+        }
+    }
+
+    /// The blob of a layer, or the archive that is in it.
+    async fn stored(&self, layer: &Layer) -> Result<Box<dyn Read + Send>> {
+        let (scope, digest) = (self.scope.clone(), layer.blob.digest.clone());
+        match blocking(move || scope.content().reader(&digest)).await {
+            Ok(reader) => Ok(Box::new(reader.file)),
+            Err(missing) if missing.kind() == Kind::NotFound => {
+                match archive(&self.scope, layer).await? {
+                    Some(archive) => Ok(Box::new(archive)),
+                    None => Err(is_missing(&layer.blob.digest)),
+                }
+            }
+            Err(error) => Err(error),
+        }
     }
 
     async fn drop_on_error<T>(&self, layer: &Layer, result: Result<T>) -> Result<T> {
@@ -139,7 +155,7 @@ impl Session {
     }
 }
 
-fn closed(_: tokio::sync::AcquireError) -> Error {
+pub(crate) fn closed(_: tokio::sync::AcquireError) -> Error {
     Error::internal("the queue of layers is closed")
 }
 

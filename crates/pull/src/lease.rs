@@ -77,6 +77,11 @@ impl Leases {
         result
     }
 
+    /// Collects garbage.
+    pub(crate) async fn reclaim(&self) {
+        (self.reclaim)().await;
+    }
+
     fn enter(&self, id: &str) -> Live<'_> {
         self.live.lock().unwrap_or_else(PoisonError::into_inner).insert(id.to_owned());
         Live { leases: self, id: id.to_owned() }

@@ -20,6 +20,11 @@
 //! taken lowest first and before those of blobs, and no one who holds a blob's lock waits for
 //! another.
 //!
+//! # Blobs
+//! The blobs of layers are kept beside what is unpacked of them, or are garbage after a pull, as
+//! [`Blobs`] says. What needs a discarded one, a push, an export, another snapshotter, makes it again
+//! from the layer's image ([`berth_erofs::Archive`]), or fetches it again.
+//!
 //! # What is left behind
 //! A lease keeps everything until the image record does. A pull that fails removes its snapshots.
 //! When the failure may pass (a registry that is down), what was fetched is kept, for a day, to
@@ -28,6 +33,7 @@
 
 mod chain;
 mod choice;
+mod discard;
 mod downloads;
 mod import;
 mod layer;
@@ -39,6 +45,7 @@ mod push;
 mod record;
 mod repair;
 mod resolved;
+mod restore;
 mod session;
 mod settle;
 mod stream;
@@ -46,7 +53,7 @@ mod stream;
 use berth_types::{Error, Result};
 
 pub use progress::{LayerProgress, Phase, Progress};
-pub use puller::{ImportRequest, PullRequest, Puller, Reclaim};
+pub use puller::{Blobs, ImportRequest, PullRequest, Puller, Reclaim};
 pub use push::PushRequest;
 pub use repair::{LayerRepair, sources};
 pub use resolved::{Layer, Resolved, read, read_present};

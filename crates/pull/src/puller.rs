@@ -18,7 +18,7 @@ use crate::locks::Locks;
 use crate::progress::Progress;
 use crate::record;
 use crate::resolved::Resolved;
-use crate::session::Session;
+use crate::session::{Policy, Session};
 
 /// The fewest and the most layers that are fetched from a registry at the same time, over all
 /// operations. In between it is one for each processor, because a layer is unpacked as it is
@@ -27,6 +27,17 @@ const DOWNLOADS: (usize, usize) = (3, 8);
 
 /// What collects garbage at once, for when space is needed.
 pub type Reclaim = Arc<dyn Fn() -> BoxFuture<'static, ()> + Send + Sync>;
+
+/// What becomes of the blobs of layers when a pull has unpacked them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Blobs {
+    /// They stay.
+    #[default]
+    Keep,
+    /// They are garbage, unless something else refers to them. What needs one later makes it
+    /// again, or fetches it again.
+    Discard,
+}
 
 /// Brings images into the stores. Clones share locks and limits.
 #[derive(Clone)]
@@ -37,6 +48,7 @@ pub struct Puller {
 struct Shared {
     metadata: Metadata,
     client: Client,
+    of_pulls: Blobs,
     leases: Leases,
     blobs: Locks<Digest>,
     chains: Locks<(String, String, Digest)>,
@@ -75,13 +87,15 @@ pub struct ImportRequest {
 }
 
 impl Puller {
-    /// Brings images into the stores behind `metadata`, with `client` to reach registries.
-    pub fn new(metadata: Metadata, client: Client, reclaim: Reclaim) -> Self {
+    /// Brings images into the stores behind `metadata`, with `client` to reach registries; `blobs`
+    /// says what becomes of those of layers.
+    pub fn new(metadata: Metadata, client: Client, reclaim: Reclaim, blobs: Blobs) -> Self {
         let processors = std::thread::available_parallelism().map_or(2, usize::from);
         Self {
             shared: Arc::new(Shared {
                 metadata,
                 client,
+                of_pulls: blobs,
                 leases: Leases::new(reclaim),
                 blobs: Locks::new(),
                 chains: Locks::new(),
@@ -136,13 +150,26 @@ impl Puller {
         let name = name.unwrap_or_else(|| reference.to_string());
         let purpose = format!("pull {reference} for {platform}");
         let leases = &self.shared.leases;
-        leases
+        let policy = match self.shared.of_pulls {
+            Blobs::Keep => Policy::Keep,
+            Blobs::Discard => Policy::Discard,
+        };
+        let image = leases
             .with(&self.shared.metadata, &namespace, &purpose, async |scope| {
-                let session = self.session(&scope, Some(repository), snapshotter, progress);
+                let session = self.session(&scope, Some(repository), snapshotter, progress, policy);
                 session.realize(&target, &platform).await?;
                 self.name(&namespace, &name, &target).await
             })
-            .await
+            .await?;
+        self.give_space_back().await;
+        Ok(image)
+    }
+
+    /// Collects blobs that are discarded now: what comes next may need the space.
+    pub(crate) async fn give_space_back(&self) {
+        if self.shared.of_pulls == Blobs::Discard {
+            self.shared.leases.reclaim().await;
+        }
     }
 
     /// Unpacks the image at `target`, whose content is there, and lets its config keep the
@@ -150,7 +177,8 @@ impl Puller {
     ///
     /// # Errors
     /// [`Kind::NotFound`](berth_types::Kind::NotFound) when content is missing or there is nothing
-    /// for `platform`; else as [`Puller::pull`].
+    /// for `platform`; [`Kind::FailedPrecondition`](berth_types::Kind::FailedPrecondition) when a
+    /// layer is missing and can't be made or fetched again; else as [`Puller::pull`].
     pub async fn unpack(
         &self,
         namespace: &str,
@@ -167,7 +195,7 @@ impl Puller {
             let (leases, metadata) = (&this.shared.leases, &this.shared.metadata);
             leases
                 .with(metadata, &namespace, &purpose, async |scope| {
-                    let session = this.session(&scope, None, snapshotter, progress);
+                    let session = this.session(&scope, None, snapshotter, progress, Policy::Leave);
                     session.realize(&target, &platform).await
                 })
                 .await
@@ -201,12 +229,13 @@ impl Puller {
         repository: Option<Repository>,
         snapshotter: String,
         progress: Progress,
+        policy: Policy,
     ) -> Session {
         let (puller, scope) = (self.clone(), scope.clone());
         let stop = self.shared.stop.child_token();
         let registry = repository.as_ref().map_or("", Repository::domain);
         let downloads = self.shared.downloads.from(registry);
-        Session { puller, scope, repository, snapshotter, progress, downloads, stop }
+        Session { puller, scope, repository, snapshotter, policy, progress, downloads, stop }
     }
 
     /// Writes the image record, last and to the disk, and with it all that it needs.

@@ -11,9 +11,11 @@ use berth_types::{Digest, Error, Kind, Platform, Reference, Result, ResultExt};
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
+use crate::discard::is_there;
 use crate::progress::{Phase, Progress};
 use crate::puller::Puller;
-use crate::resolved::read_small;
+use crate::resolved::{Resolved, read, read_small};
+use crate::restore::{Login, resolve};
 
 /// Bytes that are sent at a time.
 const CHUNK: usize = 1 << 20;
@@ -40,6 +42,8 @@ pub struct PushRequest {
 struct Push {
     scope: Scope,
     repository: Repository,
+    puller: Puller,
+    login: Login,
     platforms: Vec<Platform>,
     progress: Progress,
     /// What is there by now.
@@ -48,19 +52,22 @@ struct Push {
 
 impl Puller {
     /// Sends an image with everything that it consists of; what the repository has is not sent
-    /// again. It goes on when the caller gives up.
+    /// again, and what was discarded is made or fetched again. Of an index for several platforms
+    /// that is here for some, only the image for this machine goes, unless platforms are named.
+    /// Returns what the registry has by the reference now. Goes on when the caller gives up.
     ///
     /// # Errors
-    /// `NotFound` when content of the image is missing; what [`Repository::push_blob`] and
+    /// `NotFound` when content of the image is missing; `FailedPrecondition` when a layer was
+    /// discarded and can't be had again, `DataLoss` when its image is damaged; what [`Repository::push_blob`] and
     /// [`Repository::push_manifest`] return.
-    pub async fn push(&self, request: PushRequest, progress: Progress) -> Result<()> {
+    pub async fn push(&self, request: PushRequest, progress: Progress) -> Result<Descriptor> {
         let what = request.reference.familiar();
         let this = self.clone();
-        let work = async move { this.unless_stopped(this.run_push(request, progress)).await };
+        let work = async move { this.run_push(request, progress).await };
         self.run(work).await.context(|| format!("push {what}"))
     }
 
-    async fn run_push(&self, request: PushRequest, progress: Progress) -> Result<()> {
+    async fn run_push(&self, request: PushRequest, progress: Progress) -> Result<Descriptor> {
         let reference = request.reference.canonical();
         let name = match (reference.digest(), reference.tag()) {
             (Some(digest), _) if *digest != request.target.digest => {
@@ -72,18 +79,50 @@ impl Puller {
             (Some(digest), _) => digest.to_string(),
             (None, tag) => tag.unwrap_or("latest").to_owned(),
         };
-        let mut push = Push {
-            scope: self.metadata().scope(&request.namespace, None)?,
-            repository: self.client().repository(&reference, request.credentials),
-            platforms: request.platforms,
-            progress,
-            sent: HashSet::new(),
+        let login = Login {
+            domain: reference.domain().to_owned(),
+            credentials: request.credentials.clone(),
         };
-        push.document(&request.target, &name, 0).await
+        let repository = self.client().repository(&reference, request.credentials);
+        let (namespace, purpose) = (request.namespace, format!("push {reference}"));
+        let push = async |scope| {
+            let mut push = Push {
+                scope,
+                repository,
+                puller: self.clone(),
+                login,
+                platforms: request.platforms,
+                progress,
+                sent: HashSet::new(),
+            };
+            let send = async {
+                let target = push.whole(&request.target).await?;
+                push.document(&target, &name, 0).await?;
+                Ok(target)
+            };
+            self.unless_stopped(send).await
+        };
+        let pushed = self.leases().with(self.metadata(), &namespace, &purpose, push).await?;
+        self.give_space_back().await;
+        Ok(pushed)
     }
 }
 
 impl Push {
+    /// What of an image can be pushed as one: a registry takes no index whose images it lacks.
+    async fn whole(&self, target: &Descriptor) -> Result<Descriptor> {
+        let bytes = read_small(&self.scope, &target.digest)?;
+        let Document::Index(index) = Document::parse(&target.media_type, &bytes)? else {
+            return Ok(target.clone());
+        };
+        for manifest in &index.manifests {
+            if self.platforms.is_empty() && !is_there(&self.scope, manifest)? {
+                return Ok(read(&self.scope, target, &Platform::host()).await?.manifest);
+            }
+        }
+        Ok(target.clone())
+    }
+
     /// Sends a manifest or index after what it names.
     async fn document(&mut self, described: &Descriptor, name: &str, depth: usize) -> Result<()> {
         if depth > MAX_DEPTH {
@@ -92,38 +131,36 @@ impl Push {
         let bytes = read_small(&self.scope, &described.digest)?;
         match Document::parse(&described.media_type, &bytes)? {
             Document::Index(index) => {
-                let wanted: Vec<Descriptor> = match self.platforms.as_slice() {
-                    [] => index.manifests.clone(),
-                    some => {
-                        let best = some.iter().filter_map(|p| index.candidates(p).first().copied());
-                        best.cloned().collect()
-                    }
-                };
-                for manifest in wanted {
+                for manifest in index.chosen(&self.platforms) {
                     let name = manifest.digest.to_string();
                     Box::pin(self.document(&manifest, &name, depth + 1)).await?;
                 }
             }
             Document::Manifest(manifest) => {
-                for blob in manifest.layers.iter().chain([&manifest.config]) {
+                let image = resolve(&self.scope, described, (*manifest).clone())?;
+                for (position, blob) in manifest.layers.iter().enumerate() {
                     // Who may pass such a layer on is somebody else.
                     if !media_type::is_foreign(&blob.media_type) {
-                        self.blob(blob).await?;
+                        self.blob(blob, image.as_ref().map(|image| (image, position))).await?;
                     }
                 }
+                self.blob(&manifest.config, None).await?;
             }
         }
         self.repository.push_manifest(name, &described.media_type, bytes).await
     }
 
-    /// Sends a blob unless it is there.
-    async fn blob(&mut self, blob: &Descriptor) -> Result<()> {
+    /// Sends a blob unless it is there; it is perhaps a layer of an image.
+    async fn blob(&mut self, blob: &Descriptor, of: Option<(&Resolved, usize)>) -> Result<()> {
         if !self.sent.insert(blob.digest.clone()) {
             return Ok(());
         }
         if self.repository.has_blob(blob).await? {
             self.progress.tell(blob, Phase::Exists, blob.size);
             return Ok(());
+        }
+        if let Some((image, position)) = of {
+            self.puller.restore(&self.scope, image, position, &self.login).await?;
         }
         let reader = self.scope.content().reader(&blob.digest)?;
         let (sender, chunks) = mpsc::channel(2);

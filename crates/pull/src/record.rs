@@ -10,6 +10,11 @@ use berth_types::image::Descriptor;
 use berth_types::labels::{self, DISTRIBUTION_SOURCE, GC_REF_CONTENT, GC_REF_SNAPSHOT};
 use berth_types::{Digest, Error, Kind, Result};
 
+use crate::discard;
+
+/// Prefix: a layer of a manifest.
+const KEEPS_LAYER: &str = "containerd.io/gc.ref.content.l";
+
 /// Labels of a blob that its row gets when it is made.
 pub(crate) type BlobLabels = HashMap<String, String>;
 
@@ -32,15 +37,14 @@ pub(crate) fn keeps_entries(entries: &[Digest]) -> BlobLabels {
     entries.iter().enumerate().map(label).collect()
 }
 
-/// The labels by which a manifest keeps its config and layers.
+/// The labels by which a manifest keeps its config and layers, each with its position.
 pub(crate) fn keeps_parts<'a>(
     config: &Digest,
-    layers: impl Iterator<Item = &'a Digest>,
+    layers: impl Iterator<Item = (usize, &'a Digest)>,
 ) -> BlobLabels {
     let config = (format!("{GC_REF_CONTENT}.config"), config.to_string());
-    let layers = layers
-        .enumerate()
-        .map(|(position, digest)| (format!("{GC_REF_CONTENT}.l.{position}"), digest.to_string()));
+    let layers =
+        layers.map(|(position, digest)| (format!("{KEEPS_LAYER}.{position}"), digest.to_string()));
     layers.chain([config]).collect()
 }
 
@@ -56,7 +60,7 @@ pub(crate) async fn label(scope: &Scope, digest: &Digest, wanted: BlobLabels) ->
     let mut changed = Vec::new();
     for (key, value) in wanted {
         let old = info.labels.get(&key).map(String::as_str).unwrap_or_default();
-        let is_source = key.starts_with(DISTRIBUTION_SOURCE);
+        let is_source = key.starts_with(DISTRIBUTION_SOURCE) || key == discard::FROM;
         let new = if is_source { joined(old, &value) } else { value };
         let fits = !is_source || labels::validate(&key, &new).is_ok();
         if new != old && fits {
@@ -69,6 +73,20 @@ pub(crate) async fn label(scope: &Scope, digest: &Digest, wanted: BlobLabels) ->
         scope.content().update(with, changed).await?;
     }
     Ok(())
+}
+
+/// Takes the labels by which a manifest keeps its layers away.
+pub(crate) async fn let_go_of_layers(scope: &Scope, manifest: &Digest) -> Result<()> {
+    let mut info = scope.content().info(manifest)?;
+    let keeps = |key: &&String| key.starts_with(KEEPS_LAYER);
+    let kept: Vec<_> = info.labels.keys().filter(keeps).cloned().collect();
+    if kept.is_empty() {
+        return Ok(());
+    }
+    kept.iter().for_each(|key| drop(info.labels.remove(key)));
+    let paths = kept.into_iter().map(|key| format!("labels.{key}")).collect();
+    let with = Info { digest: manifest.to_string(), labels: info.labels, ..Default::default() };
+    scope.content().update(with, paths).await.map(drop)
 }
 
 /// A comma-separated list, sorted as containerd's, with `path` in it.

@@ -11,11 +11,24 @@ use tokio_util::sync::CancellationToken;
 
 use crate::blocking;
 use crate::choice::{Choice, Documents, Step, choose};
+use crate::discard::{archive, is_there};
 use crate::lease::may_pass;
 use crate::progress::Progress;
 use crate::puller::Puller;
 use crate::record::{self, BlobLabels};
 use crate::resolved::{Resolved, read_small};
+use crate::restore::Login;
+
+/// Which blobs of layers are to be in the content store in the end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Policy {
+    /// All.
+    Keep,
+    /// None: what is unpacked needs no blob.
+    Discard,
+    /// Those that are there now.
+    Leave,
+}
 
 /// One operation on one image.
 pub(crate) struct Session {
@@ -24,6 +37,7 @@ pub(crate) struct Session {
     /// Where what is missing comes from; without it nothing may be missing.
     pub(crate) repository: Option<Repository>,
     pub(crate) snapshotter: String,
+    pub(crate) policy: Policy,
     pub(crate) progress: Progress,
     /// The turns of the repository's registry.
     pub(crate) downloads: Arc<Semaphore>,
@@ -43,15 +57,44 @@ impl Session {
         for Step { index, entries } in way {
             record::label(&self.scope, &index, record::keeps_entries(&entries)).await?;
         }
-        let layers = image.layers.iter().map(|layer| &layer.blob.digest);
-        let parts = record::keeps_parts(&image.config.digest, layers);
+        let mut kept = Vec::new();
+        for (position, layer) in image.layers.iter().enumerate() {
+            if match self.policy {
+                Policy::Keep => true,
+                Policy::Discard => false,
+                Policy::Leave => is_there(&self.scope, &layer.blob)?,
+            } {
+                kept.push((position, &layer.blob.digest));
+            }
+        }
+        let parts = record::keeps_parts(&image.config.digest, kept.into_iter());
         record::label(&self.scope, &image.manifest.digest, parts).await?;
+        if self.policy == Policy::Leave {
+            self.bring_back(&image).await?;
+        }
         self.unpack(&image).await?;
         if let Some(chain_id) = image.chain_id() {
             let kept = [record::keeps_snapshot(&self.snapshotter, chain_id)].into();
             record::label(&self.scope, &image.config.digest, kept).await?;
         }
+        if self.policy == Policy::Discard {
+            self.discard(&image).await?;
+        }
         Ok(image)
+    }
+
+    /// Brings back the blobs of layers that have to be unpacked and are nowhere else.
+    async fn bring_back(&self, image: &Resolved) -> Result<()> {
+        let there = image.layers.len() - self.missing(&image.layers).await?.len();
+        for (position, layer) in image.layers.iter().enumerate().skip(there) {
+            if is_there(&self.scope, &layer.blob)? {
+                continue;
+            }
+            if !matches!(archive(&self.scope, layer).await, Ok(Some(_))) {
+                self.puller.restore(&self.scope, image, position, &Login::default()).await?;
+            }
+        }
+        Ok(())
     }
 
     /// Whether the namespace has a blob. The lease keeps it then.
@@ -74,9 +117,7 @@ impl Session {
 
     /// Where a missing blob comes from.
     pub(crate) fn repository_for(&self, blob: &Digest) -> Result<&Repository> {
-        self.repository.as_ref().ok_or_else(|| {
-            Error::not_found(format!("content {blob} of the image is missing: pull it again"))
-        })
+        self.repository.as_ref().ok_or_else(|| is_missing(blob))
     }
 
     /// The writer of a missing blob; at its end when the blob came from elsewhere meanwhile.
@@ -163,7 +204,12 @@ impl Documents for Session {
     }
 }
 
+/// A blob is not here, and there is nowhere to fetch it from.
+pub(crate) fn is_missing(blob: &Digest) -> Error {
+    Error::not_found(format!("content {blob} of the image is missing: pull it again"))
+}
+
 /// The name of a blob's ingest.
-fn ingest(digest: &Digest) -> String {
+pub(crate) fn ingest(digest: &Digest) -> String {
     format!("pull-{digest}")
 }

@@ -75,7 +75,7 @@ pub(crate) fn unpack(archive: impl Read, target: Target) -> Result<Outcome> {
             apply(tar, root.as_fd(), &options).map(Made::Files)
         }
         // The last sync finds little left to write, and the disk was busy while others unpacked.
-        Target::Image(file) => berth_erofs::write(tar, file, Limits::default())
+        Target::Image(file) => berth_erofs::write_restorable(tar, file, Limits::default())
             .and_then(|draft| draft.sync().map(|()| Made::Image(Box::new(draft)))),
     };
     match made {

@@ -137,6 +137,23 @@ mod tests {
     }
 
     #[test]
+    fn discarding_layers_is_read_where_containerd_reads_it() {
+        let newest = "version = 3\n[plugins.'io.containerd.cri.v1.images']\n\
+                      discard_unpacked_layers = true\nsnapshotter = \"erofs\"\n";
+        let (config, unknown) = read(newest).unwrap();
+        assert!(config.plugins.discard_unpacked_layers());
+        assert_eq!(unknown, ["plugins.io.containerd.cri.v1.images.snapshotter"]);
+        let older = "version = 2\n[plugins.\"io.containerd.grpc.v1.cri\".containerd]\n\
+                     discard_unpacked_layers = true\n";
+        let (config, unknown) = read(older).unwrap();
+        assert!(config.plugins.discard_unpacked_layers() && unknown.is_empty());
+        let migrated = config.migrated();
+        assert!(migrated.plugins.images.discard_unpacked_layers);
+        assert!(!migrated.plugins.cri.containerd.discard_unpacked_layers);
+        assert!(!read("version = 4\n").unwrap().0.plugins.discard_unpacked_layers());
+    }
+
+    #[test]
     fn what_is_malformed_is_refused_with_its_line() {
         for text in ["version = 2\nroot = \n", "version = 2\nroot = 5\n"] {
             let error = read(text).unwrap_err();

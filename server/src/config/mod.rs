@@ -2,6 +2,7 @@
 
 mod imports;
 mod load;
+mod plugins;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -13,6 +14,7 @@ use tracing_subscriber::filter::LevelFilter;
 use berth_types::{Error, Result};
 
 pub(crate) use load::{load, load_if_there};
+pub(crate) use plugins::Plugins;
 
 /// Where the file is looked for when no flag names one.
 pub(crate) const DEFAULT_PATH: &str = "/etc/berth/config.toml";
@@ -52,6 +54,8 @@ pub(crate) struct Config {
     pub(crate) plugins: Plugins,
     /// Programs that make layers of other blobs, by names of the administrator's choice.
     pub(crate) stream_processors: BTreeMap<String, StreamProcessor>,
+    /// What containerd tells plugins that berth has no part of its own for.
+    pub(crate) plugins: Plugins,
     /// Files that say how registries are reached.
     pub(crate) registry: RegistryFiles,
     /// How registries are reached, by host and port.
@@ -229,6 +233,7 @@ impl Default for Config {
             proxy_plugins: BTreeMap::new(),
             plugins: Plugins::default(),
             stream_processors: BTreeMap::new(),
+            plugins: Plugins::default(),
             registry: RegistryFiles::default(),
             registries: BTreeMap::new(),
         }
@@ -254,7 +259,8 @@ impl Default for Grpc {
 impl Config {
     /// The same in the newest layout, in one file.
     pub(crate) fn migrated(self) -> Self {
-        Self { version: VERSION, imports: Vec::new(), ..self }
+        let plugins = self.plugins.migrated();
+        Self { version: VERSION, imports: Vec::new(), plugins, ..self }
     }
 
     /// The configuration as a file would say it.

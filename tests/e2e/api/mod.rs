@@ -4,6 +4,7 @@
 mod containers;
 mod content;
 mod diff;
+mod discard;
 mod events;
 mod gc;
 mod images;

@@ -19,18 +19,18 @@ use super::{Api, code};
 
 const IMAGE: &str = "docker.io/library/busybox:latest";
 
-fn pack<M: Message + Name>(message: &M) -> Any {
+pub(super) fn pack<M: Message + Name>(message: &M) -> Any {
     Any { type_url: M::full_name(), value: message.encode_to_vec() }
 }
 
 /// A stream that this client has opened.
-struct Stream {
+pub(super) struct Stream {
     outgoing: mpsc::Sender<Any>,
     incoming: Streaming<Any>,
 }
 
 impl Stream {
-    async fn open(api: &Api, id: &str) -> Result<Self, Status> {
+    pub(super) async fn open(api: &Api, id: &str) -> Result<Self, Status> {
         let (outgoing, receiver) = mpsc::channel(4);
         outgoing.send(pack(&StreamInit { id: id.into() })).await.unwrap();
         let mut client = api.client(StreamingClient::new);
@@ -70,7 +70,7 @@ impl Stream {
     }
 
     /// Receives bytes, a small window at a time.
-    async fn download(mut self) -> Vec<u8> {
+    pub(super) async fn download(mut self) -> Vec<u8> {
         let mut bytes = Vec::new();
         self.send(&WindowUpdate { update: 1000 }).await;
         while let Some(Data { data }) = self.next().await {
@@ -90,11 +90,11 @@ impl Stream {
     }
 }
 
-fn store(name: &str) -> Any {
+pub(super) fn store(name: &str) -> Any {
     pack(&ImageStore { name: name.into(), ..Default::default() })
 }
 
-async fn transfer(
+pub(super) async fn transfer(
     api: &Api,
     source: Any,
     destination: Any,

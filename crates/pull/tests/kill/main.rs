@@ -29,6 +29,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::Command;
 
+use berth_pull::Blobs;
 use berth_types::Digest;
 
 use crate::fixture::{Fixture, NAMESPACE, snapshotter};
@@ -72,20 +73,34 @@ const DIRECTORIES: &[(&str, &[u32])] = &[
 /// The same, only where layers are images: as they are completed, looked into and synced.
 const IMAGES: &[(&str, &[u32])] = &[("ftruncate", &[1, 2]), ("fsmount", &[2])];
 
+/// Where a pull that drops the blobs of layers is another one.
+const DISCARDING: &[(&str, &[u32])] = &[
+    ("pwrite64", &[4, 16, 32]),
+    ("fdatasync", &[3, 5]),
+    ("getpgid", &[1]),
+    ("unlinkat", &[1, 2]),
+    ("unlink", &[1, 2, 3]),
+];
+
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let runtime = tokio::runtime::Runtime::new().unwrap();
     match arguments.as_slice() {
-        [mode, root, reference] if mode == "--victim" => {
-            runtime.block_on(live(Path::new(root), reference));
+        [mode, blobs, root, reference] if mode == "--victim" => {
+            let blobs = if blobs == "Discard" { Blobs::Discard } else { Blobs::Keep };
+            runtime.block_on(live(Path::new(root), reference, blobs));
         }
-        _ => runtime.block_on(kill_at_all_points()),
+        _ => runtime.block_on(async {
+            let own = if snapshotter() == "erofs" { IMAGES } else { DIRECTORIES };
+            kill_at_all_points(Blobs::Keep, POINTS.iter().chain(own)).await;
+            kill_at_all_points(Blobs::Discard, DISCARDING).await;
+        }),
     }
 }
 
 /// What the victim does: pulls an image, and removes it.
-async fn live(root: &Path, reference: &str) {
-    let fixture = Fixture::at(root).await;
+async fn live(root: &Path, reference: &str, blobs: Blobs) {
+    let fixture = Fixture::open(root, blobs).await;
     fixture.pull(reference).await.unwrap();
     // A call that nothing else makes, to be killed at when the image is there.
     rustix::process::getpgid(None).unwrap();
@@ -93,19 +108,21 @@ async fn live(root: &Path, reference: &str) {
     fixture.metadata.collect().await.unwrap();
 }
 
-async fn kill_at_all_points() {
+async fn kill_at_all_points(
+    blobs: Blobs,
+    points: impl IntoIterator<Item = &'static (&'static str, &'static [u32])>,
+) {
     let image = layered();
     let all = parts(&image);
     let server = Server::start(move |request, _| answer(&all, request)).await;
     let reference = format!("{}/a:v1", server.domain);
     let mut whole = 0;
-    let own = if snapshotter() == "erofs" { IMAGES } else { DIRECTORIES };
-    for (call, numbers) in POINTS.iter().chain(own) {
+    for (call, numbers) in points {
         for number in *numbers {
-            println!("kill at {call} {number}");
+            println!("kill at {call} {number}, {blobs:?}");
             let root = tempfile::tempdir().unwrap();
-            kill_at(call, *number, root.path(), &reference);
-            let fixture = Fixture::at(root.path()).await;
+            kill_at(call, *number, root.path(), &reference, blobs);
+            let fixture = Fixture::open(root.path(), blobs).await;
             whole += usize::from(inspect::is_whole(&fixture).await);
             pull_again(&fixture, &server, &image, &reference).await;
         }
@@ -113,12 +130,12 @@ async fn kill_at_all_points() {
     assert!(whole > 0, "no point came after the image was there");
 }
 
-fn kill_at(call: &str, number: u32, root: &Path, reference: &str) {
+fn kill_at(call: &str, number: u32, root: &Path, reference: &str, blobs: Blobs) {
     let status = Command::new("strace")
         .args(["-f", "-qq", "-o", "/dev/null", "-e", &format!("trace={call}")])
         .args(["-e", &format!("inject={call}:signal=SIGKILL:when={number}")])
         .arg(std::env::current_exe().unwrap())
-        .arg("--victim")
+        .args(["--victim", &format!("{blobs:?}")])
         .args([root.as_os_str(), reference.as_ref()])
         .status()
         .expect("strace is installed");
@@ -138,7 +155,8 @@ async fn pull_again(fixture: &Fixture, server: &Server, image: &TestImage, refer
     }
     fixture.metadata.collect().await.unwrap();
     let documents = [&image.manifest, &image.config].map(|bytes| Digest::of(bytes));
-    let layers = image.layers.iter().map(|layer| layer.descriptor().digest);
+    let kept = if fixture.blobs == Blobs::Keep { &image.layers[..] } else { &[] };
+    let layers = kept.iter().map(|layer| layer.descriptor().digest);
     let expected: BTreeSet<_> = layers.chain(documents).collect();
     assert_eq!(inspect::blobs(fixture), expected);
     assert_eq!(fixture.snapshots().await.len(), image.layers.len());

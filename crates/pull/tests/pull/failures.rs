@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 
+use berth_pull::Blobs;
 use berth_types::{Digest, Kind};
 use rustix::fs::statvfs;
 
@@ -184,7 +185,7 @@ async fn a_full_disk_is_said_and_given_back() {
     let small = layered().push(&registry, "small").await;
 
     let disk = SmallDisk::new(64);
-    let fixture = Fixture::at(&disk.root()).await;
+    let fixture = Fixture::open(&disk.root(), Blobs::Keep).await;
     let before = free(&disk.root());
     let error = fixture.pull(&reference).await.unwrap_err();
     assert_eq!(error.kind(), Kind::ResourceExhausted, "{error}");

@@ -8,7 +8,7 @@ use std::time::Duration;
 use berth_content::ContentStore;
 use berth_metadata::{Metadata, Scope};
 use berth_proto::containerd::services::images::v1::Image;
-use berth_pull::{ImportRequest, Progress, PullRequest, Puller, Reclaim};
+use berth_pull::{Blobs, ImportRequest, Progress, PullRequest, Puller, Reclaim};
 use berth_registry::{Client, Config, Credentials, Patience};
 use berth_snapshotter::{Erofs, Info, Overlay, Snapshotter};
 use berth_store::Store;
@@ -30,19 +30,30 @@ pub(crate) struct Fixture {
     pub(crate) metadata: Metadata,
     pub(crate) content: ContentStore,
     pub(crate) puller: Puller,
+    #[allow(dead_code, reason = "not every test that shares this asks")]
+    pub(crate) blobs: Blobs,
     path: PathBuf,
     root: Option<TempDir>,
 }
 
 impl Fixture {
     pub(crate) async fn new() -> Self {
+        Self::with(Blobs::Keep).await
+    }
+
+    #[allow(dead_code, reason = "not every test that shares this discards")]
+    pub(crate) async fn discarding() -> Self {
+        Self::with(Blobs::Discard).await
+    }
+
+    async fn with(blobs: Blobs) -> Self {
         let root = tempfile::tempdir().unwrap();
-        let mut fixture = Self::at(root.path()).await;
+        let mut fixture = Self::open(root.path(), blobs).await;
         fixture.root = Some(root);
         fixture
     }
 
-    pub(crate) async fn at(root: &Path) -> Self {
+    pub(crate) async fn open(root: &Path, blobs: Blobs) -> Self {
         let store = Store::open(&root.join("berth.db")).unwrap();
         let content = ContentStore::open(root).unwrap();
         let snapshots = root.join("snapshots");
@@ -61,9 +72,9 @@ impl Fixture {
             // On a full disk it may fail, as in the daemon, where the next one makes up for it.
             Box::pin(async move { drop(metadata.collect().await) })
         });
-        let puller = Puller::new(metadata.clone(), client, reclaim);
+        let puller = Puller::new(metadata.clone(), client, reclaim, blobs);
         puller.recover().await.unwrap();
-        Self { metadata, content, puller, path: root.to_owned(), root: None }
+        Self { metadata, content, puller, blobs, path: root.to_owned(), root: None }
     }
 
     #[allow(dead_code, reason = "not every test that shares this looks there")]

@@ -67,7 +67,10 @@ pub(crate) struct Layer {
 impl Layer {
     pub(crate) fn gzip(mut self) -> Self {
         let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-        encoder.write_all(&self.tar).unwrap();
+        // In the pieces that berth compresses, so that it can make the same again.
+        for piece in self.tar.chunks(128 << 10) {
+            encoder.write_all(piece).unwrap();
+        }
         self.blob = encoder.finish().unwrap();
         self.media_type = media_type::OCI_LAYER_GZIP;
         self

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a failed step fails the test")]
 
 mod containerd;
+mod discards;
 #[allow(dead_code, reason = "shared with the tests of the registry client")]
 #[path = "../../../registry/tests/registry/support/docker.rs"]
 mod docker;

@@ -172,14 +172,7 @@ async fn content_that_a_client_put_there_is_unpacked() {
     fixture.pull(&reference).await.unwrap();
     let scope = fixture.scope(NAMESPACE);
     // As after a client's fetch: the content and the record, without snapshots.
-    let top_down = fixture.snapshots().await;
-    let mut keys: Vec<_> = top_down.iter().map(|info| info.key.clone()).collect();
-    while let Some(key) = keys.pop() {
-        if scope.snapshots(snapshotter()).unwrap().remove(&key).await.is_err() {
-            keys.insert(0, key);
-        }
-    }
-    assert_eq!(fixture.snapshots().await, []);
+    remove_all(&fixture).await;
     let platform = "linux/amd64".parse().unwrap();
     let unpack = || {
         let silent = Progress::silent();
@@ -193,9 +186,25 @@ async fn content_that_a_client_put_there_is_unpacked() {
     assert_eq!(scope.leases().list(&[]).unwrap(), []);
     assert_eq!(fixture.metadata.collect().await.unwrap(), Default::default());
 
+    // What is unpacked needs no blob; what isn't can't be without it.
     let layer = &resolved.layers[0].blob.digest;
     scope.content().delete(layer).await.unwrap();
     fixture.metadata.collect().await.unwrap();
+    unpack().await.unwrap();
+    remove_all(&fixture).await;
     let error = unpack().await.unwrap_err();
-    assert_eq!(error.kind(), berth_types::Kind::NotFound, "{error}");
+    assert_eq!(error.kind(), berth_types::Kind::FailedPrecondition, "{error}");
+    assert!(error.message().contains(layer.as_str()), "{error}");
+}
+
+/// Removes all snapshots, those without children first.
+async fn remove_all(fixture: &Fixture) {
+    let scope = fixture.scope(NAMESPACE);
+    let mut keys: Vec<_> = fixture.snapshots().await.into_iter().map(|info| info.key).collect();
+    while let Some(key) = keys.pop() {
+        if scope.snapshots(snapshotter()).unwrap().remove(&key).await.is_err() {
+            keys.insert(0, key);
+        }
+    }
+    assert_eq!(fixture.snapshots().await, []);
 }

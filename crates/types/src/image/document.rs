@@ -81,6 +81,17 @@ impl Index {
         ranked.into_iter().map(|(_, entry)| entry).collect()
     }
 
+    /// The entries that are meant by `platforms`: the best for each, or all for none.
+    pub fn chosen(&self, platforms: &[Platform]) -> Vec<Descriptor> {
+        match platforms {
+            [] => self.manifests.clone(),
+            some => {
+                let best = some.iter().filter_map(|p| self.candidates(p).first().copied());
+                best.cloned().collect()
+            }
+        }
+    }
+
     /// The platforms that are there, for messages. Attestations, whose platform is
     /// `unknown/unknown`, are left out.
     pub fn platforms(&self) -> Vec<String> {

@@ -2,9 +2,7 @@
 
 use std::io::{self, Write};
 
-use flate2::Compression as Level;
-use flate2::write::GzEncoder;
-
+use berth_archive::{Compressor as Packer, Encoding};
 use berth_types::image::media_type;
 use berth_types::{Algorithm, Digest, Error, Hasher, Result};
 
@@ -33,14 +31,8 @@ impl Compression {
 
 /// Takes uncompressed bytes, hashes them, and passes them on compressed.
 pub(super) struct Compressor<W: Write> {
-    encoder: Encoder<W>,
+    packer: Packer<W>,
     hasher: Hasher,
-}
-
-enum Encoder<W: Write> {
-    None(W),
-    Gzip(GzEncoder<W>),
-    Zstd(zstd::stream::write::Encoder<'static, W>),
 }
 
 impl<W: Write> Compressor<W> {
@@ -49,13 +41,14 @@ impl<W: Write> Compressor<W> {
     /// # Errors
     /// When there is no memory for it.
     pub(super) fn new(compression: Compression, output: W) -> io::Result<Self> {
-        let encoder = match compression {
-            Compression::None => Encoder::None(output),
+        let encoding = match compression {
+            Compression::None => Encoding::None,
             // As gzip does it by default: half as fast, but smaller by a tenth, than the fastest.
-            Compression::Gzip => Encoder::Gzip(GzEncoder::new(output, Level::new(6))),
-            Compression::Zstd => Encoder::Zstd(zstd::stream::write::Encoder::new(output, 0)?),
+            Compression::Gzip => Encoding::Gzip { level: 6 },
+            Compression::Zstd => Encoding::Zstd { level: 3, checksum: false, sized: false },
         };
-        Ok(Self { encoder, hasher: Hasher::new(Algorithm::Sha256) })
+        let packer = Packer::new(encoding, 0, output)?;
+        Ok(Self { packer, hasher: Hasher::new(Algorithm::Sha256) })
     }
 
     /// Ends the stream; returns the output and the digest of the uncompressed bytes.
@@ -63,32 +56,20 @@ impl<W: Write> Compressor<W> {
     /// # Errors
     /// Those of the output.
     pub(super) fn finish(self) -> io::Result<(W, Digest)> {
-        let output = match self.encoder {
-            Encoder::None(output) => output,
-            Encoder::Gzip(encoder) => encoder.finish()?,
-            Encoder::Zstd(encoder) => encoder.finish()?,
-        };
+        let output = self.packer.finish()?;
         Ok((output, self.hasher.finish()))
     }
 }
 
 impl<W: Write> Write for Compressor<W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let written = match &mut self.encoder {
-            Encoder::None(output) => output.write(bytes)?,
-            Encoder::Gzip(encoder) => encoder.write(bytes)?,
-            Encoder::Zstd(encoder) => encoder.write(bytes)?,
-        };
+        let written = self.packer.write(bytes)?;
         self.hasher.update(&bytes[..written]);
         Ok(written)
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        match &mut self.encoder {
-            Encoder::None(output) => output.flush(),
-            Encoder::Gzip(encoder) => encoder.flush(),
-            Encoder::Zstd(encoder) => encoder.flush(),
-        }
+        self.packer.flush()
     }
 }
 

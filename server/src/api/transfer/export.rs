@@ -15,10 +15,11 @@ use super::super::backend::Backend;
 use super::progress::Reporter;
 use super::{bytes, platform};
 
-/// Sends the images that `from` names.
+/// Sends the images that `from` names. Layers that were discarded are made or fetched again for it.
 ///
 /// # Errors
-/// `NotFound` without an image, its content or the stream.
+/// `NotFound` without an image, its content or the stream; `FailedPrecondition` or `DataLoss` when a
+/// layer can't be had again.
 pub(super) async fn export(
     backend: &Backend,
     scope: &Scope,
@@ -35,28 +36,37 @@ pub(super) async fn export(
         [] => vec![Platform::host()],
         some => some.iter().map(platform).collect(),
     };
-    let scope = scope.clone();
-    let written = tokio::task::spawn_blocking(move || {
-        let mut archive = Archive {
-            scope,
-            tar: Builder::new(sender),
-            written: BTreeSet::new(),
-            platforms,
-            without_foreign: to.skip_non_distributable,
-            images: Vec::new(),
-            index: Vec::new(),
+    let targets = names.iter().map(|name| target(scope, name)).collect::<Result<_>>()?;
+    let (images, wanted, named) = (scope.clone(), platforms.clone(), names.clone());
+    let write = async move || {
+        let write = move || {
+            // Made here, because it writes when it is dropped.
+            let archive = Archive {
+                scope: images,
+                tar: Builder::new(sender),
+                written: BTreeSet::new(),
+                platforms: wanted,
+                without_foreign: to.skip_non_distributable,
+                images: Vec::new(),
+                index: Vec::new(),
+            };
+            archive.write(&named, !to.skip_compatibility_manifest)
         };
-        for name in &names {
-            archive.add(name)?;
-        }
-        archive.finish(!to.skip_compatibility_manifest)?;
-        Ok(names)
-    });
-    let names = written.await.map_err(|e| Error::internal(format!("the export died: {e}")))?;
-    for name in names? {
+        let written = tokio::task::spawn_blocking(write).await;
+        written.map_err(|e| Error::internal(format!("the export died: {e}")))?
+    };
+    backend.puller.with_layers(scope.namespace(), targets, platforms, write).await?;
+    for name in names {
         reporter.event("exported", &name);
     }
     Ok(())
+}
+
+/// What an image points at.
+fn target(scope: &Scope, name: &str) -> Result<Descriptor> {
+    let target = scope.images().get(name)?.target.unwrap_or_default();
+    let size = u64::try_from(target.size).unwrap_or_default();
+    Ok(Descriptor::new(target.media_type, target.digest.parse()?, size))
 }
 
 /// An archive that is being written.
@@ -76,11 +86,17 @@ struct Archive<W: Write> {
 }
 
 impl<W: Write> Archive<W> {
+    /// Writes all of it.
+    fn write(mut self, names: &[String], for_docker: bool) -> Result<()> {
+        for name in names {
+            self.add(name)?;
+        }
+        self.finish(for_docker)
+    }
+
     /// Adds the image called `name`.
     fn add(&mut self, name: &str) -> Result<()> {
-        let target = self.scope.images().get(name)?.target.unwrap_or_default();
-        let size = u64::try_from(target.size).unwrap_or_default();
-        let target = Descriptor::new(target.media_type, target.digest.parse()?, size);
+        let target = target(&self.scope, name)?;
         self.add_document(name, &target)?;
         let tag = name.parse::<Reference>().ok().and_then(|name| name.tag().map(str::to_owned));
         let mut entry = serde_json::to_value(&target)
@@ -100,14 +116,7 @@ impl<W: Write> Archive<W> {
         match Document::parse(&described.media_type, &bytes)? {
             Document::Manifest(manifest) => self.add_image(name, &manifest),
             Document::Index(index) => {
-                let wanted: Vec<Descriptor> = match self.platforms.as_slice() {
-                    [] => index.manifests.clone(),
-                    some => {
-                        let best = some.iter().filter_map(|p| index.candidates(p).first().copied());
-                        best.cloned().collect()
-                    }
-                };
-                for manifest in wanted {
+                for manifest in index.chosen(&self.platforms) {
                     // Of an image that was pulled for one platform, only that is there.
                     if self.scope.content().info(&manifest.digest).is_ok() {
                         self.add_document(name, &manifest)?;

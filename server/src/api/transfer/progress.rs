@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 use berth_proto::containerd::types::Descriptor;
 use berth_proto::containerd::types::transfer::Progress as Message;
 use berth_pull::{LayerProgress, Phase, Progress};
-use berth_types::Result;
+use berth_types::{Result, image};
 
 use super::super::streaming::Stream;
 
@@ -41,6 +41,26 @@ impl Reporter {
         match self.0.clone() {
             Some(board) => Progress::new(move |layer| board.note(of_layer(&layer))),
             None => Progress::silent(),
+        }
+    }
+
+    /// Tells of something that is at its place now.
+    pub(super) fn arrived(&self, event: &str, name: &str, described: &image::Descriptor) {
+        if let Some(board) = &self.0 {
+            let size = i64::try_from(described.size).unwrap_or(i64::MAX);
+            board.note(Message {
+                event: event.to_owned(),
+                name: name.to_owned(),
+                progress: size,
+                total: size,
+                desc: Some(Descriptor {
+                    media_type: described.media_type.clone(),
+                    digest: described.digest.to_string(),
+                    size,
+                    ..Descriptor::default()
+                }),
+                ..Message::default()
+            });
         }
     }
 

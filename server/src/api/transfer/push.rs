@@ -31,7 +31,7 @@ pub(super) async fn push(
         platforms: from.platforms.iter().map(platform).collect(),
         credentials: credentials(backend, scope, &to).await?,
     };
-    backend.puller.push(request, reporter.layers()).await?;
-    reporter.event("pushed", &to.reference);
+    let pushed = backend.puller.push(request, reporter.layers()).await?;
+    reporter.arrived("pushed", &to.reference, &pushed);
     Ok(())
 }
