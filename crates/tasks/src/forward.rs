@@ -40,7 +40,7 @@ impl Tasks {
         if exit.id != exit.container_id {
             return Ok(true);
         }
-        let task = self.table.get(&envelope.namespace, &exit.container_id);
+        let task = self.table.find(&envelope.namespace, &exit.container_id);
         let exit = Exit { status: exit.exit_status, at: exit.exited_at };
         Ok(task.is_none_or(|task| task.announce(exit)))
     }

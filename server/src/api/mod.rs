@@ -52,7 +52,7 @@ use leases::Leases;
 use limits::Limits;
 use mounts::Mounts;
 use namespaces::Namespaces;
-use sandbox::Store as SandboxStore;
+use sandbox::{Controller as SandboxController, Store as SandboxStore};
 use snapshots::Snapshots;
 use streaming::Streaming;
 pub(crate) use streaming::Streams;
@@ -102,6 +102,7 @@ pub(crate) fn routes(config: &Config, backend: &Backend) -> Result<Routes> {
     over_backend!(services::events::v1::events_server::EventsServer, Events);
     over_backend!(services::leases::v1::leases_server::LeasesServer, Leases);
     over_backend!(services::sandbox::v1::store_server::StoreServer, SandboxStore);
+    over_backend!(services::sandbox::v1::controller_server::ControllerServer, SandboxController);
     over_backend!(services::mounts::v1::mounts_server::MountsServer, Mounts);
     over_backend!(services::streaming::v1::streaming_server::StreamingServer, Streaming);
     over_backend!(services::transfer::v1::transfer_server::TransferServer, Transfer);

@@ -3,6 +3,7 @@
 
 mod containers;
 mod content;
+mod controller;
 mod diff;
 mod events;
 mod gc;
