@@ -9,7 +9,6 @@ use tokio::net::{TcpListener, UnixListener};
 use tokio::task::JoinSet;
 use tonic::service::Routes;
 
-use berth_content::ContentStore;
 use berth_engine::{Engine, Parts, companion};
 use berth_events::Exchange;
 use berth_metadata::Metadata;
@@ -22,6 +21,7 @@ use berth_types::{Error, Result, ResultExt};
 use crate::api::{self, Backend, Differ, Streams};
 use crate::collect::Collector;
 use crate::config::{Config, Grpc, ProxyKind};
+use crate::content;
 use crate::embedded;
 use crate::listen::listen_on;
 use crate::metrics;
@@ -144,7 +144,7 @@ fn join_cgroup(path: &str) -> Result<()> {
 
 /// Opens content, snapshots and the records about them.
 async fn open_metadata(config: &Config, store: Store) -> Result<Metadata> {
-    let content = ContentStore::open(&config.root)?;
+    let content = content::open(config)?;
     let snapshotters = snapshotters::open(config, &store)?;
     Metadata::open(store, content, snapshotters, Some(companion())).await
 }

@@ -8,6 +8,7 @@ mod args;
 mod boot;
 mod collect;
 mod config;
+mod content;
 mod embedded;
 mod listen;
 mod metrics;

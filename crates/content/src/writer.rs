@@ -6,13 +6,13 @@ use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use berth_types::{Algorithm, Digest, Error, Hasher, Result, ResultExt};
+use berth_types::{Algorithm, Digest, Error, Hasher, Kind, Result, ResultExt};
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 
 use crate::ingest::read_status;
 use crate::lock::Lock;
 use crate::store::hash;
-use crate::{ContentStore, Status};
+use crate::{ContentStore, Remote, Status};
 
 /// The only writer of an ingest. Dropped without a commit it leaves the ingest to be resumed.
 pub struct Writer {
@@ -40,10 +40,12 @@ impl ContentStore {
             return Err(Error::invalid_argument("ref must not be empty"));
         }
         let lock = self.locks().lock(reference)?;
-        if let Some(digest) = expected
-            && self.blob(digest).exists()
-        {
-            return Err(exists(digest));
+        if let Some(digest) = expected {
+            match self.info(digest) {
+                Ok(_) => return Err(exists(digest)),
+                Err(error) if error.kind() == Kind::NotFound => {}
+                Err(error) => return Err(error),
+            }
         }
         let algorithm = expected.map_or(Algorithm::Sha256, Digest::algorithm);
         let directory = self.ingest(reference);
@@ -126,7 +128,8 @@ impl Writer {
         self.file.sync_all().context(|| self.what("sync"))
     }
 
-    /// Makes a blob of it: on the disk first, then under its name, then the name on the disk.
+    /// Makes a blob of it: on the disk first, then under its name, then the name on the disk; or
+    /// in the remote.
     /// `size` 0 and no `expected` are not checked.
     ///
     /// # Errors
@@ -137,10 +140,10 @@ impl Writer {
     /// - Those of the disk.
     pub fn commit(self, size: u64, expected: Option<&Digest>) -> Result<Digest> {
         let digest = self.check(size, expected)?;
-        self.sync()?;
-        let readable = Permissions::from_mode(0o444);
-        self.file.set_permissions(readable).context(|| self.what("protect"))?;
-        let named = self.name(&digest);
+        let named = match self.store.remote() {
+            None => self.name(&digest),
+            Some(remote) => self.hand_over(remote, &digest),
+        };
         if named.as_ref().is_ok_and(|named| !named) {
             self.remove();
             return Err(exists(&digest));
@@ -166,8 +169,20 @@ impl Writer {
         }
     }
 
+    /// Lets a remote keep the data; false when it has it already.
+    fn hand_over(&self, remote: &dyn Remote, digest: &Digest) -> Result<bool> {
+        match remote.keep(digest, self.status.offset, &self.file) {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == Kind::AlreadyExists => Ok(false),
+            Err(error) => Err(error.context(self.what("commit"))),
+        }
+    }
+
     /// Gives the data its name as a blob; false when the name is taken.
     fn name(&self, digest: &Digest) -> Result<bool> {
+        self.sync()?;
+        let readable = Permissions::from_mode(0o444);
+        self.file.set_permissions(readable).context(|| self.what("protect"))?;
         let blobs = self.store.blobs_of(digest.algorithm());
         let (from, to) = (self.directory.join("data"), blobs.join(digest.hex()));
         match renameat_with(CWD, &from, CWD, &to, RenameFlags::NOREPLACE).map_err(io::Error::from) {
@@ -237,7 +252,7 @@ fn begin(directory: &Path, reference: &str, total: u64) -> io::Result<(File, Sta
     }
     let now = SystemTime::now();
     let mut options = OpenOptions::new();
-    options.write(true).create(true).truncate(true).mode(0o600);
+    options.read(true).write(true).create(true).truncate(true).mode(0o600);
     let data = options.open(directory.join("data"))?;
     let mut about = options.open(directory.join("about"))?;
     about.write_all(format!("{total}\n{reference}").as_bytes())?;

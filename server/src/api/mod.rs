@@ -85,7 +85,7 @@ pub(crate) fn routes(config: &Config, backend: &Backend) -> Result<Routes> {
     serve!(services::version::v1::version_server::VersionServer, Version);
     serve!(
         services::introspection::v1::introspection_server::IntrospectionServer,
-        Introspection::load(&config.root, backend)?
+        Introspection::load(config, backend)?
     );
     macro_rules! over_backend {
         ($server:path, $service:ident) => {

@@ -101,6 +101,8 @@ pub(crate) enum ProxyKind {
     Snapshot,
     /// A differ.
     Diff,
+    /// A store of content.
+    Content,
 }
 
 /// How one registry is reached.
