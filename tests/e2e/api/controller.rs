@@ -98,6 +98,15 @@ impl Pod {
         engine.ctr(&["tasks", "start", "-d", id]).success();
     }
 
+    /// Kills the daemon, after which `meanwhile` is done, and starts another one.
+    async fn restart(&mut self, meanwhile: impl FnOnce()) {
+        self.api.engine.stop_daemon(Signal::SIGKILL);
+        meanwhile();
+        self.api.engine.start_daemon();
+        self.api.channel = Api::connect(&self.api.engine).await;
+        self.client = self.api.client(ControllerClient::new);
+    }
+
     fn shims(&self) -> Vec<i32> {
         leaks::shims(self.api.engine.namespace())
     }
@@ -202,8 +211,7 @@ async fn a_sandbox_outlives_the_daemon() {
     pod.create().await;
     let started = pod.start().await;
     pod.run("one").await;
-    pod.api.engine.stop_daemon(Signal::SIGKILL);
-    pod.api.engine.start_daemon();
+    pod.restart(|| {}).await;
     let status = pod.status().await;
     assert_eq!((&*status.state, status.pid), ("SANDBOX_READY", started.pid));
     assert_eq!(status.created_at, started.created_at);
@@ -230,6 +238,8 @@ async fn a_sandbox_ends_with_its_shim() {
     let wait = pod.api.request(wait);
     let mut waiter = pod.client.clone();
     let waiting = tokio::spawn(async move { waiter.wait(wait).await });
+    // Both calls are on one connection: when this one is answered, that one has begun.
+    pod.status().await;
     let [shim] = pod.shims()[..] else { panic!("not one shim") };
     kill(Pid::from_raw(shim), Signal::SIGKILL).unwrap();
     assert_eq!(waiting.await.unwrap().unwrap().into_inner().exit_status, 137);
@@ -242,9 +252,7 @@ async fn a_sandbox_ends_with_its_shim() {
     next(&mut heard, "create").await;
     pod.start().await;
     let [shim] = pod.shims()[..] else { panic!("not one shim") };
-    pod.api.engine.stop_daemon(Signal::SIGKILL);
-    kill(Pid::from_raw(shim), Signal::SIGKILL).unwrap();
-    pod.api.engine.start_daemon();
+    pod.restart(|| kill(Pid::from_raw(shim), Signal::SIGKILL).unwrap()).await;
     assert_eq!(pod.shut_down().await, Code::NotFound);
     pod.create().await;
     assert_eq!(pod.shut_down().await, Code::Ok);
