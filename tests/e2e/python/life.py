@@ -5,6 +5,7 @@ Arguments: socket, namespace, image, a directory for its output. Prints what it 
 
 import json
 import os
+import queue
 import sys
 import threading
 
@@ -24,6 +25,7 @@ SPEC = "types.containerd.io/opencontainers/runtime-spec/1/Spec"
 PROCESS = "types.containerd.io/opencontainers/runtime-spec/1/Process"
 ID = "life"
 SNAPSHOTTER = "overlayfs"
+PROBE = "/probe"
 
 socket, namespace, image, directory = sys.argv[1:]
 # Without this, grpcio names the socket's path as the authority, which HTTP/2 has no room for.
@@ -75,16 +77,48 @@ def reader(name):
     return path, text
 
 
+def subscribe():
+    """Events about tasks and containers, from when this returns; and how to end that.
+
+    A server need not answer a subscription before its first event, and containerd does not. So it
+    is there once it has heard an event that is published for that.
+    """
+    service = events_pb2_grpc.EventsStub(channel)
+    topics = f'namespace=={namespace},topic~="^/(tasks|containers)/"'
+    filters = [topics, f'namespace=={namespace},topic=="{PROBE}"']
+    stream = service.Subscribe(events_pb2.SubscribeRequest(filters=filters))
+    heard = queue.Queue()
+
+    def listen():
+        try:
+            for envelope in stream:
+                heard.put(envelope)
+        except grpc.RpcError:
+            pass  # The channel is closed.
+
+    threading.Thread(target=listen, daemon=True).start()
+    probe = events_pb2.PublishRequest(topic=PROBE, event=packed(PROCESS, {}))
+    while True:
+        service.Publish(probe, **WHERE)
+        try:
+            heard.get(timeout=0.05)
+            break
+        except queue.Empty:
+            pass
+
+    def after_the_probes():
+        while True:
+            envelope = heard.get(timeout=60)
+            if envelope.topic != PROBE:
+                yield envelope
+
+    return after_the_probes(), stream.cancel
+
+
 version = version_pb2_grpc.VersionStub(channel).Version(Empty(), timeout=60)
 seen["version"] = version.version
 
-events = events_pb2_grpc.EventsStub(channel).Subscribe(
-    events_pb2.SubscribeRequest(
-        filters=[f'namespace=={namespace},topic~="^/(tasks|containers)/"']
-    )
-)
-# It answers once it listens.
-events.initial_metadata()
+events, unsubscribe = subscribe()
 snapshots = snapshots_pb2_grpc.SnapshotsStub(channel)
 containers = containers_pb2_grpc.ContainersStub(channel)
 tasks = tasks_pb2_grpc.TasksStub(channel)
@@ -164,6 +198,6 @@ for envelope in events:
     seen["topics"].append(envelope.topic)
     if envelope.topic == "/containers/delete":
         break
-events.cancel()
+unsubscribe()
 channel.close()
 print(json.dumps(seen))
