@@ -6,6 +6,7 @@
 mod api;
 mod args;
 mod boot;
+mod calls;
 mod collect;
 mod config;
 mod content;

@@ -36,6 +36,7 @@ use berth_proto::berth;
 use berth_proto::containerd::services;
 use berth_types::{Error, Result};
 
+use crate::calls::Counting;
 use crate::config::{Config, Grpc};
 use crate::listen::may_connect;
 use crate::tcp::Tcp;
@@ -132,25 +133,31 @@ fn reflection<S>(
 ///
 /// # Errors
 /// When connections can no longer be accepted.
-pub(crate) async fn serve(listener: UnixListener, routes: Routes, grpc: &Grpc) -> Result<()> {
+pub(crate) async fn serve(
+    listener: UnixListener,
+    routes: Routes,
+    counting: Counting,
+    grpc: &Grpc,
+) -> Result<()> {
     let (owner, group) = (grpc.uid, grpc.gid);
     let connections = UnixListenerStream::new(listener).filter(move |connection| {
         connection.as_ref().is_ok_and(|connection| may_connect(connection, owner, group))
     });
-    serve_all(connections, routes).await
+    serve_all(connections, routes, counting).await
 }
 
 /// The same over TCP.
 ///
 /// # Errors
 /// When connections can no longer be accepted.
-pub(crate) async fn serve_tcp(tcp: Tcp, routes: Routes) -> Result<()> {
-    serve_all(ReceiverStream::new(tcp.connections()), routes).await
+pub(crate) async fn serve_tcp(tcp: Tcp, routes: Routes, counting: Counting) -> Result<()> {
+    serve_all(ReceiverStream::new(tcp.connections()), routes, counting).await
 }
 
 async fn serve_all<C>(
     connections: impl Stream<Item = std::io::Result<C>>,
     routes: Routes,
+    counting: Counting,
 ) -> Result<()>
 where
     C: AsyncRead + AsyncWrite + Connected + Unpin + Send + 'static,
@@ -159,6 +166,7 @@ where
         .initial_stream_window_size(WINDOW)
         .initial_connection_window_size(WINDOW)
         .max_frame_size(FRAME)
+        .layer(counting)
         .layer(Limits)
         .add_routes(routes)
         .serve_with_incoming(connections)
