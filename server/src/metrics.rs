@@ -206,6 +206,41 @@ mod tests {
     use super::*;
 
     #[test]
+    fn block_devices_are_told_apart() {
+        let entry = v1::BlkIoEntry {
+            op: "Read".into(),
+            device: "/dev/vda".into(),
+            major: 254,
+            minor: 1,
+            value: 7,
+        };
+        let blkio = v1::BlkIoStat {
+            io_service_bytes_recursive: vec![entry.clone()],
+            io_serviced_recursive: vec![entry],
+            ..Default::default()
+        };
+        let figures = of_v1(&v1::Metrics { blkio: Some(blkio), ..Default::default() });
+        let labels = ",op=\"Read\",device=\"/dev/vda\",major=\"254\",minor=\"1\"".to_owned();
+        let expected = [
+            ("container_blkio_io_service_bytes_recursive_bytes", labels.clone(), 7),
+            ("container_blkio_io_serviced_recursive_total", labels, 7),
+        ];
+        assert_eq!(figures, expected);
+        let usage = v2::IoEntry { major: 254, minor: 1, rbytes: 1, wbytes: 2, rios: 3, wios: 4 };
+        let io = v2::IoStat { usage: vec![usage], ..Default::default() };
+        let figures = of_v2(&v2::Metrics { io: Some(io), ..Default::default() });
+        let values: Vec<_> = figures.iter().map(|(name, _, value)| (*name, *value)).collect();
+        let expected = [
+            ("container_io_rbytes_bytes", 1),
+            ("container_io_wbytes_bytes", 2),
+            ("container_io_rios_total", 3),
+            ("container_io_wios_total", 4),
+        ];
+        assert_eq!(values, expected);
+        assert!(figures.iter().all(|(_, labels, _)| labels == ",major=\"254\",minor=\"1\""));
+    }
+
+    #[test]
     fn lines_of_a_metric_stand_together() {
         let mut page = Page::default();
         page.add("a", "gauge", "x=\"1\"", 1.0);

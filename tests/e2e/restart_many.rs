@@ -45,7 +45,9 @@ fn exits(log: &str, namespace: &str) -> Vec<(String, u64, String)> {
     let events = mine.filter_map(|line| {
         let event: serde_json::Value = serde_json::from_str(&line[line.find('{')?..]).ok()?;
         let text = |key: &str| event[key].as_str().unwrap_or_default().to_owned();
-        Some((text("container_id"), event["exit_status"].as_u64()?, text("exited_at")))
+        // It leaves out what is 0.
+        let code = event["exit_status"].as_u64().unwrap_or(0);
+        Some((text("container_id"), code, text("exited_at")))
     });
     events.collect()
 }
