@@ -40,6 +40,8 @@ fn a_program_with_the_crate_containerd_client_runs_a_containers_whole_life() {
     let mut command = Command::new("timeout");
     command.args(["-s", "KILL", "120"]).arg(program);
     command.arg(engine.address()).arg(engine.namespace()).arg(registry.reference("box"));
-    command.arg(origin).arg(engine.path("output"));
+    let output = engine.path("output");
+    Finished::run("mkfifo", &[&output], b"").success();
+    command.arg(origin).arg(output);
     Finished::leaving(&mut command).success();
 }

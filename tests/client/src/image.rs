@@ -1,8 +1,6 @@
 //! Images: pulled by the engine, and read from its content store.
 
-use client::services::v1::{
-    GetImageRequest, ReadContentRequest, TransferOptions, TransferRequest,
-};
+use client::services::v1::{GetImageRequest, ReadContentRequest, TransferOptions, TransferRequest};
 use client::to_any;
 use client::types::Platform;
 use client::types::transfer::{ImageStore, OciRegistry, UnpackConfiguration};

@@ -1,11 +1,12 @@
 //! A container's whole life as a program drives it that is written against the crate
 //! `containerd-client`.
 //!
-//! Arguments: socket, namespace, image, `pull` or `there`, a file for the container's output. It
+//! Arguments: socket, namespace, image, `pull` or `there`, a FIFO for the container's output. It
 //! fails where something is not as expected.
 
 mod image;
 
+use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::time::Duration;
 
@@ -103,9 +104,12 @@ impl Engine {
     async fn run(&self, rootfs: Vec<client::types::Mount>, output: &str) {
         let mut tasks = self.client.tasks();
         let id = || ID.to_owned();
-        let stdout = format!("file://{output}");
+        // Who names one output names both: runc's shim opens neither or each.
+        let (stdout, stderr) = (output.to_owned(), output.to_owned());
         let create =
-            CreateTaskRequest { container_id: id(), rootfs, stdout, ..Default::default() };
+            CreateTaskRequest { container_id: id(), rootfs, stdout, stderr, ..Default::default() };
+        let fifo = std::fs::File::options().read(true).write(true).open(output);
+        let mut hello = BufReader::new(fifo.expect("a FIFO")).lines();
         let created = tasks.create(self.request(create)).await.expect("a task").into_inner();
         let start = StartRequest { container_id: id(), ..Default::default() };
         let started = tasks.start(self.request(start)).await.expect("a start").into_inner();
@@ -114,10 +118,8 @@ impl Engine {
         let wait = self.request(WaitRequest { container_id: id(), ..Default::default() });
         let mut waiter = tasks.clone();
         let waiting = tokio::spawn(async move { waiter.wait(wait).await });
-        // Not before it has said what it has to say.
-        while std::fs::read_to_string(output).unwrap_or_default() != "hello from 1\n" {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
+        let said = tokio::task::spawn_blocking(move || hello.next()).await.expect("no panic");
+        assert_eq!(said.expect("a line").expect("a text"), "hello from 1");
         let kill = KillRequest { container_id: id(), signal: SIGKILL, ..Default::default() };
         tasks.kill(self.request(kill)).await.expect("a kill");
         let exit = waiting.await.expect("no panic").expect("an exit").into_inner();
@@ -144,7 +146,7 @@ impl Engine {
 async fn main() {
     let arguments: Vec<_> = std::env::args().skip(1).collect();
     let [socket, namespace, image, origin, output] = &arguments[..] else {
-        panic!("give socket, namespace, image, pull or there, and a file");
+        panic!("give socket, namespace, image, pull or there, and a FIFO");
     };
     let client = Client::from_path(socket).await.expect("a connection");
     let engine = Engine { client, namespace: namespace.clone() };

@@ -144,10 +144,16 @@ async fn input_is_closed_and_a_terminal_resized() {
     api.engine.ctr(&["run", "-d", IMAGE, "one", "sleep", "1000"]).success();
     let mut client = api.client(TasksClient::new);
     let input = fifo(&api, "input");
-    let _open = open(&input);
-    let cat = ExecProcessRequest { stdin: input, ..exec("cat", &["cat"]) };
+    let writer = open(&input);
+    // Who names one of these names all: runc's shim opens none or each.
+    let output = fifo(&api, "nothing");
+    let _nothing = open(&output);
+    let (stdout, stderr) = (output.clone(), output);
+    let cat = ExecProcessRequest { stdin: input, stdout, stderr, ..exec("cat", &["cat"]) };
     client.exec(api.request(cat)).await.unwrap();
     client.start(api.request(start("cat"))).await.unwrap();
+    // The shim holds the FIFO open too, until it is told.
+    drop(writer);
     let close = CloseIoRequest { container_id: "one".into(), exec_id: "cat".into(), stdin: true };
     client.close_io(api.request(close.clone())).await.unwrap();
     let exit = client.wait(api.request(wait("cat"))).await.unwrap().into_inner();

@@ -63,7 +63,10 @@ def packed(kind, value):
 
 
 def reader(name):
-    """A FIFO for a task's output, and what comes out of it in the end."""
+    """A FIFO for a task's output, and what comes out of it in the end.
+
+    Who names one output names both: runc's shim opens neither or each.
+    """
     path = os.path.join(directory, name)
     os.mkfifo(path)
     result = []
@@ -154,7 +157,10 @@ containers.Create(
 )
 stdout, hello = reader("stdout")
 created = tasks.Create(
-    tasks_pb2.CreateTaskRequest(container_id=ID, rootfs=prepared.mounts, stdout=stdout), **WHERE
+    tasks_pb2.CreateTaskRequest(
+        container_id=ID, rootfs=prepared.mounts, stdout=stdout, stderr=stdout
+    ),
+    **WHERE,
 )
 waiting = tasks.Wait.future(tasks_pb2.WaitRequest(container_id=ID), **WHERE)
 started = tasks.Start(tasks_pb2.StartRequest(container_id=ID), **WHERE)
@@ -168,6 +174,7 @@ tasks.Exec(
         container_id=ID,
         exec_id="look",
         stdout=inside,
+        stderr=inside,
         spec=packed(PROCESS, process("sh", "-c", look)),
     ),
     **WHERE,
