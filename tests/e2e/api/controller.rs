@@ -13,7 +13,7 @@ use berth_proto::containerd::services::sandbox::v1::{
     ControllerUpdateRequest, ControllerWaitRequest, StoreCreateRequest, store_client::StoreClient,
 };
 use berth_proto::containerd::types::{Sandbox, sandbox};
-use berth_tests::{Engine, Image, leaks, wait_until};
+use berth_tests::{Engine, Image, built, leaks, wait_until};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use prost::Message;
@@ -224,6 +224,29 @@ async fn a_sandbox_outlives_the_daemon() {
     for id in ["one", "two"] {
         pod.api.engine.ctr(&["tasks", "rm", "-f", id]).success();
     }
+    wait_until("the shim's end", || pod.shims().is_empty());
+}
+
+/// The same program, started as one that isn't berth's.
+#[tokio::test]
+async fn a_sandbox_may_have_another_shim() {
+    let Some(mut pod) = Pod::new().await else { return };
+    let shim = built("containerd-shim-berth-v1").display().to_string();
+    let mut created = create("pod", &shim);
+    let spec = Any { type_url: "spec".into(), value: b"{}".into() };
+    created.sandbox.as_mut().unwrap().spec = Some(spec);
+    pod.client.create(pod.api.request(created)).await.unwrap();
+    let started = pod.start().await;
+    assert_eq!((pod.shims(), started.version), (vec![started.pid as i32], 3));
+    pod.run("one").await;
+    pod.restart(|| {}).await;
+    assert_eq!(pod.status().await.address, started.address);
+    pod.run("two").await;
+    pod.api.engine.ctr(&["tasks", "rm", "-f", "one"]).success();
+    assert!(pod.is_running("two"));
+    assert_eq!(pod.shut_down().await, Code::Ok);
+    assert_eq!(pod.shims(), [started.pid as i32]);
+    pod.api.engine.ctr(&["tasks", "rm", "-f", "two"]).success();
     wait_until("the shim's end", || pod.shims().is_empty());
 }
 
