@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use berth_tests::{Engine, Finished, Flavor, Image, Registry, Running, built, wait_until};
+use berth_tests::{Engine, Finished, Flavor, Image, Layer, Registry, Running, built, wait_until};
 use berth_types::Digest;
 use nix::sys::signal::Signal;
 
@@ -88,7 +88,8 @@ fn content_is_kept_by(flavor: Flavor) {
     let keeper = Engine::start_flavor(flavor);
     let Some(mut engine) = kept_by(&keeper) else { return };
     let registry = Registry::start();
-    let image = Image::busybox("box");
+    // With a layer that takes several messages.
+    let image = Image::busybox("box").layer(Layer::of_noise("noise", 1, 5 << 20));
     registry.push(&image);
     let name = registry.reference("box");
     engine.cli(&["pull", &name]).success();
@@ -100,6 +101,10 @@ fn content_is_kept_by(flavor: Flavor) {
     }
     assert!(is_empty(&blobs(&engine)));
     assert_eq!(engine.cli(&["run", "--rm", &name, "echo", "x"]).success().stdout, "x\n");
+    // Unpacked once more, from what is kept.
+    let full = format!("{name}:latest");
+    let run = ["run", "--rm", "--snapshotter", "native", &full, "one", "echo", "y"];
+    assert_eq!(engine.ctr(&run).success().line(), "y");
 
     // The keeper's own garbage collection leaves it what it keeps.
     keeper.import(&Image::busybox(IMAGE));
@@ -140,10 +145,12 @@ fn another_berth_keeps_content() {
 #[test]
 fn content_that_nobody_keeps_is_refused() {
     let mut keeper = Engine::start();
-    let Some(engine) = kept_by(&keeper) else { return };
+    let Some(mut engine) = kept_by(&keeper) else { return };
     let registry = Registry::start();
     registry.push(&Image::busybox("box"));
     keeper.stop_daemon(Signal::SIGTERM);
+    engine.stop_daemon(Signal::SIGTERM);
+    engine.start_daemon();
     let pull = engine.cli(&["pull", &registry.reference("box")]).exited(1);
     pull.complains("content service kept");
     assert_eq!(engine.ctr(&["images", "ls", "-q"]).success().stdout, "");
