@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use berth_tests::{Engine, Finished, Flavor, Image, wait_until};
+use berth_tests::{Engine, Finished, Flavor, Image, leaks, wait_until};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -34,9 +34,10 @@ fn now() -> String {
     date.line().to_owned()
 }
 
-fn has_ended(pid: i32) -> bool {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"));
-    stat.map_or(true, |stat| stat.contains(") Z"))
+/// The kernel's letter for how a process is; nothing for one that is gone.
+fn state(pid: i32) -> Option<char> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat.split(") ").nth(1)?.chars().next()
 }
 
 /// The exits that `ctr events` has written: container, code and time.
@@ -81,7 +82,10 @@ fn a_hundred_containers_outlive_the_daemon_and_their_ends_are_told_once() {
         expected.insert(name(number), code);
     }
     let ending = || (0..ENDING).map(|number| before[&name(number)].0);
-    wait_until("the containers' ends", || ending().all(has_ended));
+    wait_until("the containers' ends", || ending().all(|pid| state(pid).is_none()));
+    // A shim that waits again has noted when.
+    let shims = leaks::shims(engine.namespace());
+    wait_until("the shims", || shims.iter().all(|shim| state(*shim) == Some('S')));
     let ended = now();
     engine.start_daemon();
     let log = engine.path("events");

@@ -131,9 +131,9 @@ impl Bundle {
             .context(|| format!("write bundle {}", self.path.display()))
     }
 
-    /// Whether the container is in a sandbox.
-    pub(crate) fn is_sandboxed(&self) -> bool {
-        self.path.join("sandbox").exists()
+    /// The sandbox that the container is in, if it is in one.
+    pub(crate) fn sandbox(&self) -> Option<String> {
+        fs::read_to_string(self.path.join("sandbox")).ok()
     }
 
     /// Gives the bundle back to our own shim that listens on `socket`: what is needed of it to find

@@ -237,7 +237,7 @@ impl Tasks {
 /// Whether the shim may be told to end after its container. Ours knows by itself whether it is
 /// still needed; others end with their sandbox.
 pub(crate) fn may_end_shim(bundle: &Bundle, runtime: &Runtime) -> bool {
-    *runtime == Runtime::Own || !bundle.is_sandboxed()
+    *runtime == Runtime::Own || bundle.sandbox().is_none()
 }
 
 /// Logs a failure of a teardown, which goes on.

@@ -123,7 +123,11 @@ impl Tasks {
         }
     }
 
+    /// Publishes how an init ended, unless its shim told of it before its task was known.
     pub(crate) fn publish_exit(&self, bundle: &Bundle, pid: u32, exit: Exit) {
+        if self.early.note(&bundle.namespace, &bundle.id, exit) == Some(false) {
+            return;
+        }
         let event = TaskExit {
             container_id: bundle.id.clone(),
             id: bundle.id.clone(),

@@ -20,6 +20,7 @@ mod bundle;
 mod child;
 mod config;
 mod create;
+mod early;
 mod end;
 mod exit;
 mod forward;
@@ -42,6 +43,7 @@ use berth_events::Exchange;
 use berth_types::{Error, Result, ResultExt};
 
 use crate::bundle::Owner;
+use crate::early::Early;
 use crate::own_shim::OwnShim;
 use crate::table::Table;
 pub use attach::Attachment;
@@ -60,6 +62,7 @@ pub struct Tasks {
     events: Exchange,
     table: Arc<Table<Task>>,
     sandboxes: Arc<Table<Sandbox>>,
+    early: Arc<Early>,
 }
 
 impl Tasks {
@@ -86,6 +89,7 @@ impl Tasks {
             events,
             table: Arc::new(Table::new("task")),
             sandboxes: Arc::new(Table::new("sandbox")),
+            early: Arc::default(),
         })
     }
 

@@ -45,6 +45,7 @@ impl Tasks {
             });
         }
         while recoveries.join_next().await.is_some() {}
+        self.early.end();
         Ok(())
     }
 
@@ -72,6 +73,10 @@ impl Tasks {
             Err(error) => report(bundle, Err(error)),
         }
         place.fill(Arc::clone(&task));
+        if let Some(exit) = self.early.get(&bundle.namespace, &bundle.id) {
+            // It is told of already.
+            task.announce(exit);
+        }
         self.watch(task, None);
         Ok(())
     }

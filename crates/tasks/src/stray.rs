@@ -24,6 +24,9 @@ impl Tasks {
     /// When the directories can't be read.
     pub(crate) async fn adopt_strays(&self) -> Result<()> {
         let mut bundles = bundle::all(&self.config, Owner::Task)?;
+        for bundle in &bundles {
+            self.restore_sandbox(bundle)?;
+        }
         bundles.extend(bundle::all(&self.config, Owner::Sandbox)?);
         let named: HashSet<PathBuf> = bundles.iter().filter_map(Bundle::socket).collect();
         let directory = self.config.sockets();
@@ -39,6 +42,18 @@ impl Tasks {
             }
         }
         Ok(())
+    }
+
+    /// Gives the sandbox of a container its bundle back: it is gone if the sandbox was shut down
+    /// before its containers, which its shim then says, or it was deleted.
+    fn restore_sandbox(&self, bundle: &Bundle) -> Result<()> {
+        let (Some(id), Some(socket)) = (bundle.sandbox(), bundle.socket()) else { return Ok(()) };
+        id::validate("sandbox id", &id)?;
+        let sandbox = Bundle::of(&self.config, Owner::Sandbox, &bundle.namespace, &id);
+        if sandbox.path.exists() {
+            return Ok(());
+        }
+        sandbox.restore(&socket)
     }
 
     async fn adopt(&self, socket: &Path) -> Result<()> {

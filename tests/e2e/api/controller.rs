@@ -227,6 +227,31 @@ async fn a_sandbox_outlives_the_daemon() {
     wait_until("the shim's end", || pod.shims().is_empty());
 }
 
+/// Its bundle may be damaged or deleted while no daemon is there.
+#[tokio::test]
+async fn a_sandbox_outlives_its_bundle() {
+    let Some(mut pod) = Pod::new().await else { return };
+    pod.create().await;
+    let started = pod.start().await;
+    let address = pod.api.engine.address();
+    let bundles = "io.containerd.sandbox.controller.v1.shim";
+    let bundles = address.parent().unwrap().join(bundles).join(pod.api.engine.namespace());
+    pod.restart(|| std::fs::remove_dir_all(&bundles).unwrap()).await;
+    assert_eq!(pod.status().await.pid, started.pid);
+    pod.run("one").await;
+    pod.restart(|| std::fs::remove_dir_all(&bundles).unwrap()).await;
+    assert_eq!(pod.status().await.pid, started.pid);
+    pod.api.engine.ctr(&["tasks", "rm", "-f", "one"]).success();
+    // A restart brings no sandbox back that was shut down before its container.
+    pod.run("two").await;
+    assert_eq!(pod.shut_down().await, Code::Ok);
+    pod.restart(|| {}).await;
+    assert!(pod.is_running("two"));
+    assert_eq!(pod.shut_down().await, Code::NotFound);
+    pod.api.engine.ctr(&["tasks", "rm", "-f", "two"]).success();
+    wait_until("the shim's end", || pod.shims().is_empty());
+}
+
 /// The same program, started as one that isn't berth's.
 #[tokio::test]
 async fn a_sandbox_may_have_another_shim() {
