@@ -9,7 +9,6 @@ use tokio::net::{TcpListener, UnixListener};
 use tokio::task::JoinSet;
 use tonic::service::Routes;
 
-use berth_content::ContentStore;
 use berth_engine::{Engine, Parts, companion};
 use berth_events::Exchange;
 use berth_metadata::Metadata;
@@ -20,8 +19,10 @@ use berth_tasks::{Tasks, find_own_shim};
 use berth_types::{Error, Result, ResultExt};
 
 use crate::api::{self, Backend, Differ, Streams};
+use crate::calls::{Calls, Counting};
 use crate::collect::Collector;
 use crate::config::{Config, Grpc, ProxyKind};
+use crate::content;
 use crate::embedded;
 use crate::listen::listen_on;
 use crate::metrics;
@@ -101,14 +102,17 @@ pub(crate) async fn serve(config: Config) -> Result<()> {
 
     let routes = api::routes(&config, &backend)?;
     let grpc = &config.grpc;
-    if let Some(tcp) = Tcp::listen(grpc).await? {
-        background.spawn(serve_tcp(tcp, routes.clone()));
-    }
+    let mut counting = Counting(None);
     if let Some(listener) = metrics::listen(&config.metrics.address).await? {
-        background.spawn(serve_metrics(listener, backend.tasks.clone()));
+        let calls = Arc::new(Calls::new()?);
+        counting = Counting(Some(calls.clone()));
+        background.spawn(serve_metrics(listener, backend.tasks.clone(), calls));
+    }
+    if let Some(tcp) = Tcp::listen(grpc).await? {
+        background.spawn(serve_tcp(tcp, routes.clone(), counting.clone()));
     }
     let listener = listen_on(&grpc.address, grpc.uid, grpc.gid)?;
-    background.spawn(serve_clients(listener, routes, config.grpc.clone()));
+    background.spawn(serve_clients(listener, routes, counting, config.grpc.clone()));
     background.spawn(forget_exits(events));
     notify(NotifyState::Ready);
     tracing::info!(address = %grpc.address.display(), root = %config.root.display(), "ready");
@@ -144,7 +148,7 @@ fn join_cgroup(path: &str) -> Result<()> {
 
 /// Opens content, snapshots and the records about them.
 async fn open_metadata(config: &Config, store: Store) -> Result<Metadata> {
-    let content = ContentStore::open(&config.root)?;
+    let content = content::open(config)?;
     let snapshotters = snapshotters::open(config, &store)?;
     Metadata::open(store, content, snapshotters, Some(companion())).await
 }
@@ -201,22 +205,22 @@ async fn serve_shims(tasks: Tasks, listener: UnixListener) {
 }
 
 /// Serves clients.
-async fn serve_clients(listener: UnixListener, routes: Routes, grpc: Grpc) {
-    if let Err(error) = api::serve(listener, routes, &grpc).await {
+async fn serve_clients(listener: UnixListener, routes: Routes, counting: Counting, grpc: Grpc) {
+    if let Err(error) = api::serve(listener, routes, counting, &grpc).await {
         tracing::error!(%error, "clients are no longer served: start berthd again");
     }
 }
 
 /// Serves clients over TCP.
-async fn serve_tcp(tcp: Tcp, routes: Routes) {
-    if let Err(error) = api::serve_tcp(tcp, routes).await {
+async fn serve_tcp(tcp: Tcp, routes: Routes, counting: Counting) {
+    if let Err(error) = api::serve_tcp(tcp, routes, counting).await {
         tracing::error!(%error, "clients over TCP are no longer served: start berthd again");
     }
 }
 
 /// Serves metrics.
-async fn serve_metrics(listener: TcpListener, tasks: Tasks) {
-    if let Err(error) = metrics::serve(listener, tasks).await {
+async fn serve_metrics(listener: TcpListener, tasks: Tasks, calls: Arc<Calls>) {
+    if let Err(error) = metrics::serve(listener, tasks, calls).await {
         tracing::error!(%error, "metrics are no longer served: start berthd again");
     }
 }

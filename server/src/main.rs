@@ -6,8 +6,10 @@
 mod api;
 mod args;
 mod boot;
+mod calls;
 mod collect;
 mod config;
+mod content;
 mod embedded;
 mod listen;
 mod metrics;

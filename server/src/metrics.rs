@@ -4,6 +4,7 @@
 
 use std::fmt::Write as _;
 use std::fs;
+use std::sync::Arc;
 
 use axum::Router;
 use axum::http::header::CONTENT_TYPE;
@@ -15,6 +16,8 @@ use tokio::net::TcpListener;
 use berth_proto::io::containerd::cgroups::{v1, v2};
 use berth_tasks::{Task, Tasks};
 use berth_types::{Error, Result, ResultExt};
+
+use crate::calls::Calls;
 
 const TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
 
@@ -34,10 +37,10 @@ pub(crate) async fn listen(address: &str) -> Result<Option<TcpListener>> {
 ///
 /// # Errors
 /// When connections can no longer be accepted.
-pub(crate) async fn serve(listener: TcpListener, tasks: Tasks) -> Result<()> {
+pub(crate) async fn serve(listener: TcpListener, tasks: Tasks, calls: Arc<Calls>) -> Result<()> {
     let metrics = move || {
-        let tasks = tasks.clone();
-        async move { ([(CONTENT_TYPE, TEXT)], all(&tasks).await) }
+        let (tasks, calls) = (tasks.clone(), calls.clone());
+        async move { ([(CONTENT_TYPE, TEXT)], all(&tasks, &calls).await) }
     };
     let router = Router::new().route("/v1/metrics", get(metrics));
     axum::serve(listener, router)
@@ -45,26 +48,30 @@ pub(crate) async fn serve(listener: TcpListener, tasks: Tasks) -> Result<()> {
         .map_err(|error| Error::internal(format!("serve metrics: {error}")))
 }
 
-async fn all(tasks: &Tasks) -> String {
+async fn all(tasks: &Tasks, calls: &Calls) -> String {
     let mut page = Page::default();
     let labels = format!("version={:?}", env!("CARGO_PKG_VERSION"));
     page.add("containerd_build_info_total", "counter", &labels, 1.0);
     process(&mut page);
+    for (name, labels, count) in calls.counts() {
+        page.add(name, "counter", &labels, count as f64);
+    }
     let figures = tasks.all().into_iter().map(|task| async move {
         // Tasks that end meanwhile, and shims that do not answer, are left out.
         let figures = figures(&task).await?;
         Some((format!("container_id={:?},namespace={:?}", task.id(), task.namespace()), figures))
     });
     for (labels, figures) in join_all(figures).await.into_iter().flatten() {
-        for (name, value) in figures {
+        for (name, more, value) in figures {
             let kind = if name.starts_with("container_cpu") { "counter" } else { "gauge" };
-            page.add(name, kind, &labels, value as f64);
+            page.add(name, kind, &format!("{labels}{more}"), value as f64);
         }
     }
     page.text()
 }
 
-type Figures = Vec<(&'static str, u64)>;
+/// Names, further labels and values.
+type Figures = Vec<(&'static str, String, u64)>;
 
 async fn figures(task: &Task) -> Option<Figures> {
     let stats = task.stats().await.ok()?;
@@ -81,22 +88,47 @@ async fn figures(task: &Task) -> Option<Figures> {
 
 fn of_v1(metrics: &v1::Metrics) -> Figures {
     let mut figures = Figures::new();
+    let mut add = |name, value| figures.push((name, String::new(), value));
     if let Some(pids) = &metrics.pids {
-        figures.push(("container_pids_current", pids.current));
-        figures.push(("container_pids_limit", pids.limit));
+        add("container_pids_current", pids.current);
+        add("container_pids_limit", pids.limit);
     }
     if let Some(usage) = metrics.cpu.as_ref().and_then(|cpu| cpu.usage.as_ref()) {
-        figures.push(("container_cpu_total_nanoseconds", usage.total));
-        figures.push(("container_cpu_kernel_nanoseconds", usage.kernel));
-        figures.push(("container_cpu_user_nanoseconds", usage.user));
+        add("container_cpu_total_nanoseconds", usage.total);
+        add("container_cpu_kernel_nanoseconds", usage.kernel);
+        add("container_cpu_user_nanoseconds", usage.user);
     }
     if let Some(memory) = &metrics.memory {
-        figures.push(("container_memory_cache_bytes", memory.cache));
-        figures.push(("container_memory_rss_bytes", memory.rss));
+        add("container_memory_cache_bytes", memory.cache);
+        add("container_memory_rss_bytes", memory.rss);
         if let Some(usage) = &memory.usage {
-            figures.push(("container_memory_usage_usage_bytes", usage.usage));
-            figures.push(("container_memory_usage_max_bytes", usage.max));
-            figures.push(("container_memory_usage_limit_bytes", usage.limit));
+            add("container_memory_usage_usage_bytes", usage.usage);
+            add("container_memory_usage_max_bytes", usage.max);
+            add("container_memory_usage_limit_bytes", usage.limit);
+        }
+    }
+    figures.extend(metrics.blkio.iter().flat_map(block_io));
+    figures
+}
+
+/// What a container did to block devices, each entry of the kernel's with its device.
+fn block_io(blkio: &v1::BlkIoStat) -> Figures {
+    let lists = [
+        ("container_blkio_io_merged_recursive_total", &blkio.io_merged_recursive),
+        ("container_blkio_io_queued_recursive_total", &blkio.io_queued_recursive),
+        ("container_blkio_io_service_bytes_recursive_bytes", &blkio.io_service_bytes_recursive),
+        ("container_blkio_io_service_time_recursive_total", &blkio.io_service_time_recursive),
+        ("container_blkio_io_serviced_recursive_total", &blkio.io_serviced_recursive),
+        ("container_blkio_io_time_recursive_total", &blkio.io_time_recursive),
+        ("container_blkio_sectors_recursive_total", &blkio.sectors_recursive),
+    ];
+    let mut figures = Figures::new();
+    for (name, list) in lists {
+        for entry in list {
+            let v1::BlkIoEntry { op, device, major, minor, value } = entry;
+            let labels =
+                format!(",op={op:?},device={device:?},major=\"{major}\",minor=\"{minor}\"");
+            figures.push((name, labels, *value));
         }
     }
     figures
@@ -104,20 +136,28 @@ fn of_v1(metrics: &v1::Metrics) -> Figures {
 
 fn of_v2(metrics: &v2::Metrics) -> Figures {
     let mut figures = Figures::new();
+    let mut add = |name, value| figures.push((name, String::new(), value));
     if let Some(pids) = &metrics.pids {
-        figures.push(("container_pids_current", pids.current));
-        figures.push(("container_pids_limit", pids.limit));
+        add("container_pids_current", pids.current);
+        add("container_pids_limit", pids.limit);
     }
     if let Some(cpu) = &metrics.cpu {
-        figures.push(("container_cpu_usage_usec_microseconds", cpu.usage_usec));
-        figures.push(("container_cpu_user_usec_microseconds", cpu.user_usec));
-        figures.push(("container_cpu_system_usec_microseconds", cpu.system_usec));
+        add("container_cpu_usage_usec_microseconds", cpu.usage_usec);
+        add("container_cpu_user_usec_microseconds", cpu.user_usec);
+        add("container_cpu_system_usec_microseconds", cpu.system_usec);
     }
     if let Some(memory) = &metrics.memory {
-        figures.push(("container_memory_usage_bytes", memory.usage));
-        figures.push(("container_memory_usage_limit_bytes", memory.usage_limit));
-        figures.push(("container_memory_anon_bytes", memory.anon));
-        figures.push(("container_memory_file_bytes", memory.file));
+        add("container_memory_usage_bytes", memory.usage);
+        add("container_memory_usage_limit_bytes", memory.usage_limit);
+        add("container_memory_anon_bytes", memory.anon);
+        add("container_memory_file_bytes", memory.file);
+    }
+    for entry in metrics.io.iter().flat_map(|io| &io.usage) {
+        let labels = format!(",major=\"{}\",minor=\"{}\"", entry.major, entry.minor);
+        figures.push(("container_io_rbytes_bytes", labels.clone(), entry.rbytes));
+        figures.push(("container_io_wbytes_bytes", labels.clone(), entry.wbytes));
+        figures.push(("container_io_rios_total", labels.clone(), entry.rios));
+        figures.push(("container_io_wios_total", labels, entry.wios));
     }
     figures
 }
@@ -164,6 +204,41 @@ impl Page {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn block_devices_are_told_apart() {
+        let entry = v1::BlkIoEntry {
+            op: "Read".into(),
+            device: "/dev/vda".into(),
+            major: 254,
+            minor: 1,
+            value: 7,
+        };
+        let blkio = v1::BlkIoStat {
+            io_service_bytes_recursive: vec![entry.clone()],
+            io_serviced_recursive: vec![entry],
+            ..Default::default()
+        };
+        let figures = of_v1(&v1::Metrics { blkio: Some(blkio), ..Default::default() });
+        let labels = ",op=\"Read\",device=\"/dev/vda\",major=\"254\",minor=\"1\"".to_owned();
+        let expected = [
+            ("container_blkio_io_service_bytes_recursive_bytes", labels.clone(), 7),
+            ("container_blkio_io_serviced_recursive_total", labels, 7),
+        ];
+        assert_eq!(figures, expected);
+        let usage = v2::IoEntry { major: 254, minor: 1, rbytes: 1, wbytes: 2, rios: 3, wios: 4 };
+        let io = v2::IoStat { usage: vec![usage], ..Default::default() };
+        let figures = of_v2(&v2::Metrics { io: Some(io), ..Default::default() });
+        let values: Vec<_> = figures.iter().map(|(name, _, value)| (*name, *value)).collect();
+        let expected = [
+            ("container_io_rbytes_bytes", 1),
+            ("container_io_wbytes_bytes", 2),
+            ("container_io_rios_total", 3),
+            ("container_io_wios_total", 4),
+        ];
+        assert_eq!(values, expected);
+        assert!(figures.iter().all(|(_, labels, _)| labels == ",major=\"254\",minor=\"1\""));
+    }
 
     #[test]
     fn lines_of_a_metric_stand_together() {

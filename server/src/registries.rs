@@ -26,9 +26,10 @@ pub(crate) fn client(
         hosts.insert(host.clone(), host_config(registry).context(what)?);
     }
     let given = |path: &PathBuf| (!path.as_os_str().is_empty()).then(|| path.clone());
+    let directories = std::env::split_paths(&files.config_path);
     Ok(Client::new(Config {
         hosts,
-        directory: given(&files.config_path),
+        directories: directories.filter(|path| !path.as_os_str().is_empty()).collect(),
         docker: given(&files.docker_config),
         patience: Patience::default(),
     }))

@@ -29,5 +29,7 @@ mod profile;
 mod proxies;
 mod python;
 mod restart;
+mod restart_many;
+mod rust_client;
 mod snapshotters;
 mod sockets;

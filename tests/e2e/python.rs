@@ -31,7 +31,7 @@ fn make_stubs(directory: &Path) {
 
 #[test]
 fn python_runs_a_containers_whole_life() {
-    let Some(engine) = Engine::berth() else { return };
+    let engine = Engine::start();
     engine.import(&Image::busybox(IMAGE));
     let (stubs, output) = (engine.path("stubs"), engine.path("output"));
     for directory in [&stubs, &output] {

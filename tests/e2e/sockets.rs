@@ -122,6 +122,7 @@ fn sockets_with_metrics_tell_them() {
     engine.import(&Image::busybox(image));
     engine.cli(&["run", "-d", image, "sleep", "1000"]).success();
     let id = engine.cli(&["ps", "-q", "--no-trunc"]).success().stdout;
+    engine.ctr(&["containers", "info", "nobody"]).exited(1);
     let (status, text) = get(&address, "/v1/metrics");
     assert_eq!(status, 200);
     let label = format!("container_id=\"{}\"", id.trim());
@@ -131,6 +132,30 @@ fn sockets_with_metrics_tell_them() {
         let value: f64 = line.rsplit(' ').next().unwrap().parse().unwrap();
         assert!(value > 0.0 || !name.contains("pids"), "{line}");
     }
+    let count = |name: &str, service: &str, method: &str, code: &str| {
+        let labels = [
+            format!("grpc_service=\"containerd.services.{service}\""),
+            format!("grpc_method={method:?}"),
+            code.to_owned(),
+        ];
+        let is_it =
+            |line: &&str| line.starts_with(name) && labels.iter().all(|label| line.contains(label));
+        let line = text.lines().find(is_it);
+        line.map_or(0, |line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap())
+    };
+    let (containers, content) = ("containers.v1.Containers", "content.v1.Content");
+    assert_eq!(count("grpc_server_started_total", containers, "Get", ""), 1);
+    let missing = "grpc_code=\"NotFound\"";
+    assert_eq!(count("grpc_server_handled_total", containers, "Get", missing), 1);
+    assert_eq!(count("grpc_server_msg_received_total", containers, "Get", ""), 1);
+    assert_eq!(count("grpc_server_msg_sent_total", containers, "Get", ""), 0);
+    // The image came in parts, each with an answer.
+    let streamed = "grpc_type=\"bidi_stream\"";
+    let received = count("grpc_server_msg_received_total", content, "Write", streamed);
+    assert!(received > count("grpc_server_started_total", content, "Write", streamed));
+    assert_eq!(count("grpc_server_msg_sent_total", content, "Write", streamed), received);
+    let fine = "grpc_code=\"OK\"";
+    assert!(count("grpc_server_handled_total", content, "Write", fine) > 0);
     for line in text.lines() {
         let whole =
             line.starts_with("# TYPE ") || line.rsplit(' ').next().unwrap().parse::<f64>().is_ok();

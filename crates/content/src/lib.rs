@@ -12,13 +12,18 @@
 //! A blob never changes. A file that a crash leaves under `ingest/` is either resumed by its ref
 //! or aborted. The store knows no namespaces and no labels: those are rows of the crate
 //! `metadata`. All calls block on the disk.
+//!
+//! A [`Remote`] may keep the blobs instead. They are then ingested here, handed over at the commit,
+//! and fetched to be read. Blobs that were here before stay here.
 
 mod check;
 mod ingest;
 mod lock;
+mod remote;
 mod store;
 mod writer;
 
 pub use ingest::Status;
+pub use remote::Remote;
 pub use store::{ContentStore, Info, Reader};
 pub use writer::Writer;

@@ -9,8 +9,8 @@ use std::time::SystemTime;
 
 use berth_types::{Algorithm, Digest, Error, Hasher, Result, ResultExt};
 
-use crate::ingest;
 use crate::lock::Locks;
+use crate::{Remote, ingest};
 
 /// What blobs are named by.
 pub(crate) const ALGORITHMS: [Algorithm; 2] = [Algorithm::Sha256, Algorithm::Sha512];
@@ -24,6 +24,7 @@ struct Shared {
     blobs: PathBuf,
     ingests: PathBuf,
     locks: Locks,
+    remote: Option<Box<dyn Remote>>,
 }
 
 /// A blob.
@@ -53,6 +54,14 @@ impl ContentStore {
     /// # Errors
     /// Those of the disk.
     pub fn open(root: &Path) -> Result<Self> {
+        Self::open_with(root, None)
+    }
+
+    /// The same, with blobs that `remote` keeps.
+    ///
+    /// # Errors
+    /// Those of the disk.
+    pub fn open_with(root: &Path, remote: Option<Box<dyn Remote>>) -> Result<Self> {
         let content = root.join("content");
         let blobs = content.join("blobs");
         let ingests = content.join("ingest");
@@ -64,7 +73,7 @@ impl ContentStore {
         }
         private.create(&ingests).context(|| format!("create {}", ingests.display()))?;
         ingest::remove_halves(&ingests)?;
-        Ok(Self(Arc::new(Shared { blobs, ingests, locks: Locks::default() })))
+        Ok(Self(Arc::new(Shared { blobs, ingests, locks: Locks::default(), remote })))
     }
 
     /// The blob named `digest`.
@@ -72,9 +81,11 @@ impl ContentStore {
     /// # Errors
     /// `NotFound`; those of the disk.
     pub fn info(&self, digest: &Digest) -> Result<Info> {
-        let found = fs::metadata(self.blob(digest));
-        let metadata = found.map_err(|error| unreadable(digest, &error))?;
-        info(digest.clone(), &metadata)
+        match (fs::metadata(self.blob(digest)), self.remote()) {
+            (Ok(metadata), _) => info(digest.clone(), &metadata),
+            (Err(error), Some(remote)) if absent(&error) => remote.info(digest),
+            (Err(error), _) => Err(unreadable(digest, &error)),
+        }
     }
 
     /// Opens the blob named `digest`.
@@ -83,7 +94,10 @@ impl ContentStore {
     /// `NotFound`; those of the disk.
     pub fn reader(&self, digest: &Digest) -> Result<Reader> {
         let failed = |error| unreadable(digest, &error);
-        let file = File::open(self.blob(digest)).map_err(failed)?;
+        let file = match (File::open(self.blob(digest)), self.remote()) {
+            (Err(error), Some(remote)) if absent(&error) => return self.fetch(remote, digest),
+            (file, _) => file.map_err(failed)?,
+        };
         let size = file.metadata().map_err(failed)?.len();
         Ok(Reader { file, size })
     }
@@ -103,12 +117,15 @@ impl ContentStore {
                 let Ok(digest) = text.parse::<Digest>() else { continue };
                 match entry.metadata() {
                     Ok(metadata) => visit(info(digest, &metadata)?)?,
-                    Err(error) if error.kind() == ErrorKind::NotFound => {}
+                    Err(error) if absent(&error) => {}
                     Err(error) => return Err(unreadable(&digest, &error)),
                 }
             }
         }
-        Ok(())
+        match self.remote() {
+            Some(remote) => remote.list()?.into_iter().try_for_each(visit),
+            None => Ok(()),
+        }
     }
 
     /// Removes the blob named `digest`; open readers keep it. The caller makes sure that nothing
@@ -117,7 +134,10 @@ impl ContentStore {
     /// # Errors
     /// `NotFound`; those of the disk.
     pub fn delete(&self, digest: &Digest) -> Result<()> {
-        fs::remove_file(self.blob(digest)).map_err(|error| unreadable(digest, &error))
+        match (fs::remove_file(self.blob(digest)), self.remote()) {
+            (Err(error), Some(remote)) if absent(&error) => remote.delete(digest),
+            (removed, _) => removed.map_err(|error| unreadable(digest, &error)),
+        }
     }
 
     /// Reads the blob named `digest` and compares what it is with what it is called.
@@ -156,6 +176,10 @@ impl ContentStore {
     pub(crate) fn locks(&self) -> &Locks {
         &self.0.locks
     }
+
+    pub(crate) fn remote(&self) -> Option<&dyn Remote> {
+        self.0.remote.as_deref()
+    }
 }
 
 /// Feeds the rest of `file` to `hasher`; returns how many bytes that were.
@@ -178,8 +202,12 @@ fn info(digest: Digest, metadata: &fs::Metadata) -> Result<Info> {
     Ok(Info { digest, size: metadata.len(), created })
 }
 
+fn absent(error: &std::io::Error) -> bool {
+    error.kind() == ErrorKind::NotFound
+}
+
 fn unreadable(digest: &Digest, error: &std::io::Error) -> Error {
-    if error.kind() == ErrorKind::NotFound {
+    if absent(error) {
         return Error::not_found(format!("content {digest}: not found"));
     }
     Error::io(format!("content {digest}"), error)

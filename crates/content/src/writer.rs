@@ -6,13 +6,13 @@ use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use berth_types::{Algorithm, Digest, Error, Hasher, Result, ResultExt};
+use berth_types::{Algorithm, Digest, Error, Hasher, Kind, Result, ResultExt};
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 
 use crate::ingest::read_status;
 use crate::lock::Lock;
 use crate::store::hash;
-use crate::{ContentStore, Status};
+use crate::{ContentStore, Remote, Status};
 
 /// The only writer of an ingest. Dropped without a commit it leaves the ingest to be resumed.
 pub struct Writer {
@@ -40,10 +40,12 @@ impl ContentStore {
             return Err(Error::invalid_argument("ref must not be empty"));
         }
         let lock = self.locks().lock(reference)?;
-        if let Some(digest) = expected
-            && self.blob(digest).exists()
-        {
-            return Err(exists(digest));
+        if let Some(digest) = expected {
+            match self.info(digest) {
+                Ok(_) => return Err(exists(digest)),
+                Err(error) if error.kind() == Kind::NotFound => {}
+                Err(error) => return Err(error),
+            }
         }
         let algorithm = expected.map_or(Algorithm::Sha256, Digest::algorithm);
         self.open_writer(reference, total, algorithm, lock)
@@ -146,7 +148,8 @@ impl Writer {
         self.file.sync_all().context(|| self.what("sync"))
     }
 
-    /// Makes a blob of it: on the disk first, then under its name, then the name on the disk.
+    /// Makes a blob of it: on the disk first, then under its name, then the name on the disk; or
+    /// in the remote.
     /// `size` 0 and no `expected` are not checked.
     ///
     /// # Errors
@@ -157,8 +160,10 @@ impl Writer {
     /// - Those of the disk.
     pub fn commit(self, size: u64, expected: Option<&Digest>) -> Result<Digest> {
         let digest = self.check(size, expected)?;
-        self.finish()?;
-        let named = self.name(&digest, RenameFlags::NOREPLACE);
+        let named = match self.store.remote() {
+            None => self.finish().and_then(|()| self.name(&digest, RenameFlags::NOREPLACE)),
+            Some(remote) => self.hand_over(remote, &digest),
+        };
         if named.as_ref().is_ok_and(|named| !named) {
             self.remove();
             return Err(exists(&digest));
@@ -201,6 +206,15 @@ impl Writer {
                 "ingest {reference}: unexpected commit digest {digest}, expected {expected}"
             ))),
             _ => Ok(digest),
+        }
+    }
+
+    /// Lets a remote keep the data; false when it has it already.
+    fn hand_over(&self, remote: &dyn Remote, digest: &Digest) -> Result<bool> {
+        match remote.keep(digest, self.status.offset, &self.file) {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == Kind::AlreadyExists => Ok(false),
+            Err(error) => Err(error.context(self.what("commit"))),
         }
     }
 
@@ -284,7 +298,7 @@ fn try_begin(directory: &Path, reference: &str, total: u64) -> io::Result<(File,
     }
     let now = SystemTime::now();
     let mut options = OpenOptions::new();
-    options.write(true).create(true).truncate(true).mode(0o600);
+    options.read(true).write(true).create(true).truncate(true).mode(0o600);
     let data = options.open(directory.join("data"))?;
     let mut about = options.open(directory.join("about"))?;
     about.write_all(format!("{total}\n{reference}").as_bytes())?;

@@ -97,7 +97,7 @@ impl Client {
             "http" => Trust::Anyone,
             _ if self.may_be_plain(&domain) => Trust::Anyone,
             _ if !ca.is_empty() => {
-                Trust::Listed(trust::Files { registry: domain, ca, client: None })
+                Trust::Listed(trust::Files { registry: domain, ca, client: Vec::new() })
             }
             _ => Trust::System,
         };
@@ -107,7 +107,7 @@ impl Client {
     /// The connections to an endpoint, with the trust that it is configured with.
     pub(crate) fn transport_to(&self, endpoint: &Endpoint) -> Result<reqwest::Client> {
         let Endpoint { url, ca, client, skip_verify, .. } = endpoint;
-        if url.scheme() == "http" || (*skip_verify && client.is_none()) {
+        if url.scheme() == "http" || (*skip_verify && client.is_empty()) {
             return self.trusting(Trust::Anyone);
         }
         if *skip_verify {
@@ -116,7 +116,7 @@ impl Client {
                 domain_of(url)
             )));
         }
-        if ca.is_empty() && client.is_none() {
+        if ca.is_empty() && client.is_empty() {
             return self.transport(url);
         }
         let (ca, client) = (ca.clone(), client.clone());

@@ -11,9 +11,9 @@ pub struct Config {
     /// Settings of registries by their host, with a port where references have one:
     /// `docker.io`, `registry.example.com:5000`.
     pub hosts: BTreeMap<String, HostConfig>,
-    /// A directory with a directory for each registry that has mirrors: `HOST/hosts.toml`. It is
-    /// read for each image.
-    pub directory: Option<PathBuf>,
+    /// Directories with a directory for each registry that has mirrors: `HOST/hosts.toml`. The
+    /// first one that has something for a registry counts. They are read for each image.
+    pub directories: Vec<PathBuf>,
     /// Docker's `config.json`, with logins for registries that have no credentials in `hosts`.
     /// It is read for each image.
     pub docker: Option<PathBuf>,

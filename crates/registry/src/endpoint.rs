@@ -32,8 +32,8 @@ pub(crate) struct Endpoint {
     pub(crate) tasks: Vec<Task>,
     /// Files with certificates of authorities to trust besides the system's.
     pub(crate) ca: Vec<PathBuf>,
-    /// Files with a certificate and a key that show who asks.
-    pub(crate) client: Option<(PathBuf, PathBuf)>,
+    /// Files with certificates and keys that show who asks: of these, the first that will do.
+    pub(crate) client: Vec<(PathBuf, PathBuf)>,
     /// Whether any certificate will do.
     pub(crate) skip_verify: bool,
 }
@@ -87,7 +87,7 @@ impl Texts {
     }
 }
 
-/// One file with both parts, or two files.
+/// Files with both parts, or pairs of files.
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum Shown {
@@ -101,11 +101,12 @@ enum Shown {
 ///
 /// # Errors
 /// `FailedPrecondition` for what can't be understood; those of reading.
-pub(crate) fn of(directory: &Path, domain: &str) -> Result<(Vec<Endpoint>, bool)> {
+pub(crate) fn of(directories: &[PathBuf], domain: &str) -> Result<(Vec<Endpoint>, bool)> {
     let names = [domain.replace(':', "_") + "_", domain.to_owned(), "_default".to_owned()];
-    let with_port = domain.contains(':');
-    let found = names.iter().skip(usize::from(!with_port)).map(|name| directory.join(name));
-    let Some(place) = found.into_iter().find(|place| place.is_dir()) else {
+    let names = &names[usize::from(!domain.contains(':'))..];
+    let mut places =
+        directories.iter().flat_map(|directory| names.iter().map(|name| directory.join(name)));
+    let Some(place) = places.find(|place| place.is_dir()) else {
         return Ok((Vec::new(), true));
     };
     let file = place.join("hosts.toml");
@@ -150,8 +151,8 @@ fn beside(place: &Path, domain: &str) -> Result<(Vec<Endpoint>, bool)> {
     if ca.is_empty() && certificates.is_empty() {
         return Ok((Vec::new(), true));
     }
-    let client =
-        certificates.into_iter().next().map(|path| (path.clone(), path.with_extension("key")));
+    let with_key = |path: PathBuf| (path.clone(), path.with_extension("key"));
+    let client = certificates.into_iter().map(with_key).collect();
     let itself = endpoint(&address(domain), Settings::default(), place, domain)?;
     Ok((vec![Endpoint { ca, client, ..itself }], false))
 }
@@ -181,7 +182,7 @@ fn endpoint(text: &str, settings: Settings, place: &Path, domain: &str) -> Resul
         headers: headers(settings.header).context(what)?,
         tasks,
         ca: settings.ca.map(Texts::all).unwrap_or_default().into_iter().map(inside).collect(),
-        client: settings.client.map(|client| pair(client, place)).transpose().context(what)?,
+        client: settings.client.map(|client| pairs(client, place)).unwrap_or_default(),
         skip_verify: settings.skip_verify,
     })
 }
@@ -190,17 +191,16 @@ fn address(domain: &str) -> String {
     format!("https://{}", if domain == "docker.io" { DOCKER_HUB_HOST } else { domain })
 }
 
-fn pair(client: Shown, place: &Path) -> Result<(PathBuf, PathBuf)> {
-    let both = |file: &str| (place.join(file), place.join(file));
+fn pairs(client: Shown, place: &Path) -> Vec<(PathBuf, PathBuf)> {
+    let both = |file: String| (place.join(&file), place.join(file));
     match client {
-        Shown::Both(file) => Ok(both(&file)),
-        Shown::Listed(files) if files.len() == 1 => Ok(both(&files[0])),
-        Shown::Apart(pairs) if pairs.len() == 1 => {
-            Ok((place.join(&pairs[0].0), place.join(&pairs[0].1)))
+        Shown::Both(file) => vec![both(file)],
+        Shown::Listed(files) => files.into_iter().map(both).collect(),
+        Shown::Apart(pairs) => {
+            let inside =
+                |(certificate, key)| (place.join::<String>(certificate), place.join::<String>(key));
+            pairs.into_iter().map(inside).collect()
         }
-        _ => Err(Error::failed_precondition(
-            "give one client certificate: client = [[\"CERTIFICATE\", \"KEY\"]]",
-        )),
     }
 }
 
@@ -251,7 +251,17 @@ mod tests {
         assert_eq!(urls, expected);
         let first = &endpoints[0];
         assert_eq!(first.tasks, [Task::Pull, Task::Resolve]);
-        assert_eq!(first.client.as_ref().unwrap().1, Path::new("/certs.d/r.example.com/a.key"));
+        let inside = |file: &str| Path::new("/certs.d/r.example.com").join(file);
+        assert_eq!(first.client, [(inside("a.cert"), inside("a.key"))]);
+        let client = |text: &str| {
+            let text = format!("[host.\"https://x\"]\nclient = {text}\n");
+            parsed(&text).unwrap().0.remove(0).client
+        };
+        assert_eq!(client(r#""a""#), [(inside("a"), inside("a"))]);
+        let two = [(inside("a"), inside("a")), (inside("b"), inside("b"))];
+        assert_eq!(client(r#"["a", "b"]"#), two);
+        let two = [(inside("a"), inside("b")), (inside("c"), inside("d"))];
+        assert_eq!(client(r#"[["a", "b"], ["c", "d"]]"#), two);
         assert_eq!(first.headers.get_all("x-many").iter().count(), 2);
         assert_eq!(first.registry.as_deref(), Some("r.example.com"));
         let server = &endpoints[3];
@@ -265,7 +275,7 @@ mod tests {
             "[host.\"ftp://x\"]",
             "[host.\"https://\"]",
             "[host.\"https://x\"]\ncapabilities = [\"fly\"]",
-            "[host.\"https://x\"]\nclient = [[\"a\", \"b\"], [\"c\", \"d\"]]",
+            "[host.\"https://x\"]\nclient = [[\"a\", \"b\", \"c\"]]",
             "[host.\"https://x\"]\nheader = { \"a b\" = \"c\" }",
             "server",
         ] {
@@ -277,8 +287,10 @@ mod tests {
     #[test]
     fn the_nearest_directory_counts() {
         let directory = tempfile::tempdir().unwrap();
+        let nearer = directory.path().join("nearer");
+        let directories = [nearer.clone(), directory.path().to_owned()];
         let found = |domain: &str| {
-            let (endpoints, _) = of(directory.path(), domain).unwrap();
+            let (endpoints, _) = of(&directories, domain).unwrap();
             endpoints.first().map(|endpoint| endpoint.url.host_str().unwrap().to_owned())
         };
         assert_eq!(found("r:5000"), None);
@@ -295,9 +307,12 @@ mod tests {
         for name in ["a.crt", "b.cert", "b.key"] {
             fs::write(place.join(name), "").unwrap();
         }
-        let (endpoints, itself) = of(directory.path(), "certs").unwrap();
+        let (endpoints, itself) = of(&directories, "certs").unwrap();
         assert!(!itself);
         assert_eq!(endpoints[0].ca, [place.join("a.crt")]);
-        assert_eq!(endpoints[0].client, Some((place.join("b.cert"), place.join("b.key"))));
+        assert_eq!(endpoints[0].client, [(place.join("b.cert"), place.join("b.key"))]);
+        fs::create_dir_all(nearer.join("_default")).unwrap();
+        fs::write(nearer.join("_default/hosts.toml"), "[host.\"https://near\"]\n").unwrap();
+        assert_eq!(found("r:5000").as_deref(), Some("near"));
     }
 }

@@ -33,10 +33,8 @@ impl Repository {
     }
 
     fn find_sites(&self) -> Result<Vec<Self>> {
-        let Some(directory) = &self.client().config().directory else {
-            return Ok(vec![self.apart(None)]);
-        };
-        let (endpoints, and_itself) = endpoint::of(directory, self.domain())?;
+        let directories = &self.client().config().directories;
+        let (endpoints, and_itself) = endpoint::of(directories, self.domain())?;
         let mut sites: Vec<_> =
             endpoints.into_iter().map(|found| self.apart(Some(found))).collect();
         if and_itself {

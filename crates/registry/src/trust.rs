@@ -5,12 +5,15 @@ use std::sync::Arc;
 
 use berth_types::{Error, Result, ResultExt};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::client::verify_server_name;
+use rustls::client::{ResolvesClientCert, verify_server_name};
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
-use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, SignatureScheme};
+use rustls::sign::CertifiedKey;
+use rustls::{
+    CertificateError, ClientConfig, DigitallySignedStruct, DistinguishedName, SignatureScheme,
+};
 use rustls_platform_verifier::Verifier;
 
 /// The files that a registry is configured with.
@@ -20,8 +23,8 @@ pub(crate) struct Files {
     pub(crate) registry: String,
     /// Certificates to trust besides those of the system's authorities.
     pub(crate) ca: Vec<PathBuf>,
-    /// The certificate that shows who asks, and its key.
-    pub(crate) client: Option<(PathBuf, PathBuf)>,
+    /// Certificates that show who asks, and their keys.
+    pub(crate) client: Vec<(PathBuf, PathBuf)>,
 }
 
 /// TLS as a registry's files say.
@@ -41,21 +44,23 @@ pub(crate) fn tls(files: &Files) -> Result<ClientConfig> {
         Error::failed_precondition(format!("the certificates of registry {domain}: {error}"))
     };
     let verifier = Listed::new(listed, provider.clone()).map_err(unusable)?;
+    let mut shown = Vec::new();
+    for (certificate, key) in &files.client {
+        let what = |path: &Path| {
+            format!("read the client certificate of registry {domain} from {}", path.display())
+        };
+        let chain = read(certificate).context(|| what(certificate))?;
+        let key = read_key(key).context(|| what(key))?;
+        shown.push(Arc::new(CertifiedKey::from_der(chain, key, &provider).map_err(unusable)?));
+    }
     let builder = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(unusable)?
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(verifier));
-    let mut config = match &files.client {
-        None => builder.with_no_client_auth(),
-        Some((certificate, key)) => {
-            let what = |path: &Path| {
-                format!("read the client certificate of registry {domain} from {}", path.display())
-            };
-            let chain = read(certificate).context(|| what(certificate))?;
-            let key = read_key(key).context(|| what(key))?;
-            builder.with_client_auth_cert(chain, key).map_err(unusable)?
-        }
+    let mut config = match &shown[..] {
+        [] => builder.with_no_client_auth(),
+        _ => builder.with_client_cert_resolver(Arc::new(Shown(shown))),
     };
     config.alpn_protocols = vec![b"h2".into(), b"http/1.1".into()];
     Ok(config)
@@ -79,6 +84,33 @@ fn read_key(path: &Path) -> Result<PrivateKeyDer<'static>> {
 
 fn no_certificate(why: impl std::fmt::Display) -> Error {
     Error::failed_precondition(format!("certificates in PEM are expected: {why}"))
+}
+
+/// Shows the first certificate that an authority has issued whom the registry names, or else the
+/// first one.
+#[derive(Debug)]
+struct Shown(Vec<Arc<CertifiedKey>>);
+
+impl ResolvesClientCert for Shown {
+    fn resolve(
+        &self,
+        authorities: &[&[u8]],
+        schemes: &[SignatureScheme],
+    ) -> Option<Arc<CertifiedKey>> {
+        let usable = || self.0.iter().filter(|key| key.key.choose_scheme(schemes).is_some());
+        let issued = usable().find(|key| key.cert.iter().any(|one| is_issued(one, authorities)));
+        issued.or_else(|| usable().next()).cloned()
+    }
+
+    fn has_certs(&self) -> bool {
+        !self.0.is_empty()
+    }
+}
+
+fn is_issued(certificate: &CertificateDer<'_>, authorities: &[&[u8]]) -> bool {
+    let Ok(certificate) = webpki::EndEntityCert::try_from(certificate) else { return false };
+    let issuer = DistinguishedName::in_sequence(certificate.issuer());
+    authorities.contains(&issuer.as_ref())
 }
 
 /// Trusts what webpki trusts, and a registry that presents one of the listed certificates itself

@@ -44,7 +44,7 @@ impl Task {
     }
 
     async fn attach_now(&self, exec_id: &str, lossless: bool) -> Result<Attachment> {
-        let client = Client::connect(&self.socket).await?;
+        let client = Client::connect(self.shim.socket()).await?;
         let options = Options::default();
         let mut stream = client.stream("berth.shim.v1.Streams", "Attach", &options).await?;
         let request = AttachRequest {

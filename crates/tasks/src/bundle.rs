@@ -3,12 +3,15 @@
 //! ```text
 //! STATE/io.containerd.runtime.v2.task/NAMESPACE/ID/
 //!   config.json        the container's runtime specification
+//!   sandbox            the id of the sandbox that the container is in, if it is in one
 //!   rootfs/            where the shim mounts the root file system
 //!   log                FIFO: the shim's log, read by the daemon
 //!   address            where the shim listens
 //!   shim-binary-path   a foreign shim's binary; absent for ours
 //!   bootstrap.json     a foreign shim's address and version; absent for ours
 //!   …                  what the shim itself writes
+//! STATE/io.containerd.sandbox.controller.v1.shim/NAMESPACE/ID/
+//!   the same, of a sandbox
 //! ```
 
 use std::fs::{self, DirBuilder};
@@ -26,9 +29,17 @@ use crate::bootstrap::Bootstrap;
 use crate::config::Config;
 use crate::runtime::Runtime;
 
-/// One task's bundle. The value is only a name; see the methods for what is on disk.
+/// What a bundle is of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Owner {
+    Task,
+    Sandbox,
+}
+
+/// A task's bundle, or a sandbox's. The value is only a name; see the methods for what is on disk.
 #[derive(Clone, Debug)]
 pub(crate) struct Bundle {
+    pub(crate) owner: Owner,
     pub(crate) namespace: String,
     pub(crate) id: String,
     pub(crate) path: PathBuf,
@@ -37,17 +48,26 @@ pub(crate) struct Bundle {
 }
 
 impl Bundle {
-    /// Names the bundle of a task.
-    pub(crate) fn of(config: &Config, namespace: &str, id: &str) -> Self {
+    /// Names a bundle.
+    pub(crate) fn of(config: &Config, owner: Owner, namespace: &str, id: &str) -> Self {
         Self {
+            owner,
             namespace: namespace.to_owned(),
             id: id.to_owned(),
-            path: config.bundles().join(namespace).join(id),
+            path: config.bundles(owner).join(namespace).join(id),
             sockets: config.sockets(),
         }
     }
 
-    /// Makes the directory and what a shim expects in it.
+    /// Whose it is, for messages.
+    pub(crate) fn whose(&self) -> String {
+        match self.owner {
+            Owner::Task => format!("container {}", self.id),
+            Owner::Sandbox => format!("sandbox {}", self.id),
+        }
+    }
+
+    /// Makes the directory and what a shim expects in it; a sandbox may come without a `spec`.
     ///
     /// # Errors
     /// `AlreadyExists` when there is a bundle: what it belongs to must be cleaned up first.
@@ -58,14 +78,17 @@ impl Bundle {
         }
         DirBuilder::new().mode(0o700).create(&self.path).map_err(|error| match error.kind() {
             io::ErrorKind::AlreadyExists => Error::already_exists(format!(
-                "bundle {} of an earlier task is still there",
+                "bundle {} of an earlier life is still there",
                 self.path.display()
             )),
             _ => Error::io(what(), &error),
         })?;
         let fill = || {
             DirBuilder::new().mode(0o711).create(self.rootfs())?;
-            fs::write(self.path.join("config.json"), spec)
+            match spec {
+                [] => Ok(()),
+                spec => fs::write(self.path.join("config.json"), spec),
+            }
         };
         fill().context(what).inspect_err(|_| drop(self.remove()))
     }
@@ -100,6 +123,17 @@ impl Bundle {
     pub(crate) fn group(&self) -> Result<Option<String>> {
         let path = self.path.join("config.json");
         spec::group(&fs::read(&path).context(|| format!("read {}", path.display()))?)
+    }
+
+    /// Remembers, for the next daemon, that the container is in `sandbox`.
+    pub(crate) fn remember_sandbox(&self, sandbox: &str) -> Result<()> {
+        fs::write(self.path.join("sandbox"), sandbox)
+            .context(|| format!("write bundle {}", self.path.display()))
+    }
+
+    /// The sandbox that the container is in, if it is in one.
+    pub(crate) fn sandbox(&self) -> Option<String> {
+        fs::read_to_string(self.path.join("sandbox")).ok()
     }
 
     /// Gives the bundle back to our own shim that listens on `socket`: what is needed of it to find
@@ -189,15 +223,15 @@ fn absent_is_fine(outcome: io::Result<()>) -> io::Result<()> {
     }
 }
 
-/// All bundles on disk, in no order.
+/// All bundles of tasks, or of sandboxes, on disk, in no order.
 ///
 /// # Errors
 /// When the directory can't be read. That it isn't there means that there are none.
-pub(crate) fn all(config: &Config) -> Result<Vec<Bundle>> {
+pub(crate) fn all(config: &Config, owner: Owner) -> Result<Vec<Bundle>> {
     let mut bundles = Vec::new();
-    for namespace in directories(&config.bundles())? {
-        for id in directories(&config.bundles().join(&namespace))? {
-            bundles.push(Bundle::of(config, &namespace, &id));
+    for namespace in directories(&config.bundles(owner))? {
+        for id in directories(&config.bundles(owner).join(&namespace))? {
+            bundles.push(Bundle::of(config, owner, &namespace, &id));
         }
     }
     Ok(bundles)

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use crate::bundle::Owner;
+
 /// Where things are. All paths are absolute.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -25,9 +27,13 @@ impl Config {
         path.into()
     }
 
-    /// Where the bundles are: one directory for each namespace, in it one for each task.
-    pub(crate) fn bundles(&self) -> PathBuf {
-        self.state.join("io.containerd.runtime.v2.task")
+    /// Where the bundles are: one directory for each namespace, in it one for each task or
+    /// sandbox. The names are containerd's.
+    pub(crate) fn bundles(&self, owner: Owner) -> PathBuf {
+        self.state.join(match owner {
+            Owner::Task => "io.containerd.runtime.v2.task",
+            Owner::Sandbox => "io.containerd.sandbox.controller.v1.shim",
+        })
     }
 
     /// Where the sockets of our own shims are.

@@ -5,7 +5,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
 use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -17,12 +17,12 @@ use berth_proto::containerd::v1::types::Status;
 use berth_types::{Error, Kind, Result, ResultExt, id, spec};
 use prost_types::Any;
 
-use crate::bundle::Bundle;
+use crate::bundle::{Bundle, Owner};
 use crate::child::Child;
 use crate::log::{self, LogRelay};
 use crate::runtime::Runtime;
 use crate::shim::{self, Shim};
-use crate::{Task, Tasks, bootstrap};
+use crate::{Sandbox, Task, Tasks, bootstrap};
 
 /// How long a shim may take to end, once it is told to or has closed its connection.
 pub(crate) const FAREWELL: Duration = Duration::from_secs(3);
@@ -52,14 +52,15 @@ pub struct Create {
     pub terminal: bool,
     /// Directory of a checkpoint to go on from; empty for none.
     pub checkpoint: String,
+    /// The sandbox whose shim is to run the container, whatever `runtime` says; empty for none.
+    pub sandbox: String,
 }
 
 /// A shim that runs and has no container yet.
-struct Started {
-    socket: PathBuf,
-    shim: Shim,
-    log: Arc<LogRelay>,
-    child: Option<Child>,
+pub(crate) struct Started {
+    pub(crate) shim: Shim,
+    pub(crate) log: Arc<LogRelay>,
+    pub(crate) child: Option<Child>,
 }
 
 impl Tasks {
@@ -78,10 +79,17 @@ impl Tasks {
         id::validate("namespace", &create.namespace)?;
         id::validate("container id", &create.id)?;
         let place = self.table.reserve(&create.namespace, &create.id)?;
-        let runtime = Runtime::resolve(&self.config, &create.runtime)?;
-        let bundle = Bundle::of(&self.config, &create.namespace, &create.id);
+        let sandbox = match create.sandbox.as_str() {
+            "" => None,
+            sandbox => Some(self.sandbox(&create.namespace, sandbox)?),
+        };
+        let runtime = match &sandbox {
+            Some(sandbox) => sandbox.runtime.clone(),
+            None => Runtime::resolve(&self.config, &create.runtime)?,
+        };
+        let bundle = Bundle::of(&self.config, Owner::Task, &create.namespace, &create.id);
         bundle.create(&create.spec)?;
-        let (task, child) = match self.launch(&bundle, &runtime, create).await {
+        let (task, child) = match self.launch(&bundle, &runtime, sandbox, create).await {
             Ok(launched) => launched,
             Err(error) => {
                 report(&bundle, bundle.remove());
@@ -99,12 +107,14 @@ impl Tasks {
         &self,
         bundle: &Bundle,
         runtime: &Runtime,
+        sandbox: Option<Arc<Sandbox>>,
         create: Create,
     ) -> Result<(Task, Option<Child>)> {
         let group = spec::group(&create.spec)?;
-        let Started { socket, shim, log, child } = match runtime {
-            Runtime::Own => self.join_or_start(bundle, group.as_deref()).await?,
-            Runtime::Foreign(binary) => {
+        let Started { shim, log, child } = match (sandbox, runtime) {
+            (Some(sandbox), _) => sandbox.join(bundle)?,
+            (None, Runtime::Own) => self.join_or_start(bundle, group.as_deref()).await?,
+            (None, Runtime::Foreign(binary)) => {
                 self.start_foreign(bundle, binary, create.options.as_ref()).await?
             }
         };
@@ -122,14 +132,14 @@ impl Tasks {
         };
         match shim.call::<_, CreateTaskResponse>(shim::CREATE, &request).await {
             Ok(CreateTaskResponse { pid }) => {
-                let task = Task::new(bundle.clone(), runtime.clone(), socket, shim, log);
+                let task = Task::new(bundle.clone(), runtime.clone(), shim, log);
                 task.join(group);
                 task.pid.store(pid, Ordering::Relaxed);
                 task.note(Status::Created);
                 Ok((task, child))
             }
             Err(error) => {
-                let started = Started { socket, shim, log, child };
+                let started = Started { shim, log, child };
                 self.abandon(bundle, runtime, started, error.kind()).await;
                 Err(error)
             }
@@ -141,9 +151,8 @@ impl Tasks {
         let mut companions = self.table.list(&bundle.namespace).into_iter();
         let companion = group.and_then(|group| companions.find(|task| task.is_of(group)));
         let Some(companion) = companion else { return self.start_own(bundle).await };
-        bundle.remember_socket(&companion.socket)?;
+        bundle.remember_socket(companion.shim.socket())?;
         Ok(Started {
-            socket: companion.socket.clone(),
             shim: companion.shim.for_container(bundle),
             log: companion.log.clone(),
             child: None,
@@ -152,7 +161,7 @@ impl Tasks {
 
     /// Starts our own shim with one exec: its standard input is its socket, which listens already,
     /// so that it need not be waited for.
-    async fn start_own(&self, bundle: &Bundle) -> Result<Started> {
+    pub(crate) async fn start_own(&self, bundle: &Bundle) -> Result<Started> {
         let log = Arc::new(LogRelay::start(bundle)?);
         let socket = bundle.new_socket()?;
         // Its directory is closed to others too.
@@ -172,7 +181,7 @@ impl Tasks {
             .process_group(0);
         let mut child = Child::spawn(&mut command)?;
         match Shim::connect(bundle, &socket, 2).await {
-            Ok(shim) => Ok(Started { socket, shim, log, child: Some(child) }),
+            Ok(shim) => Ok(Started { shim, log, child: Some(child) }),
             Err(error) => {
                 report(bundle, child.wait_or_kill(Duration::ZERO).await.map(drop));
                 Err(error)
@@ -180,7 +189,7 @@ impl Tasks {
         }
     }
 
-    async fn start_foreign(
+    pub(crate) async fn start_foreign(
         &self,
         bundle: &Bundle,
         binary: &Path,
@@ -189,11 +198,10 @@ impl Tasks {
         let log = Arc::new(LogRelay::start(bundle)?);
         let connect = async {
             let bootstrap = bootstrap::start(&self.config, binary, bundle, options).await?;
-            let shim = Shim::connect(bundle, bootstrap.socket(), bootstrap.version).await?;
-            Ok((bootstrap.socket().to_owned(), shim))
+            Shim::connect(bundle, bootstrap.socket(), bootstrap.version).await
         };
         match connect.await {
-            Ok((socket, shim)) => Ok(Started { socket, shim, log, child: None }),
+            Ok(shim) => Ok(Started { shim, log, child: None }),
             Err(error) => {
                 report(bundle, bootstrap::delete(&self.config, binary, bundle).await.map(drop));
                 Err(error)
@@ -203,9 +211,15 @@ impl Tasks {
 
     /// Ends a shim that could not make its container. It has undone what it did, unless it died or
     /// hangs (`failure` tells).
-    async fn abandon(&self, bundle: &Bundle, runtime: &Runtime, started: Started, failure: Kind) {
+    pub(crate) async fn abandon(
+        &self,
+        bundle: &Bundle,
+        runtime: &Runtime,
+        started: Started,
+        failure: Kind,
+    ) {
         let broken = matches!(failure, Kind::Unavailable | Kind::DeadlineExceeded);
-        if !broken {
+        if !broken && may_end_shim(bundle, runtime) {
             let request = ShutdownRequest { id: bundle.id.clone(), now: true };
             farewell(bundle, started.shim.call::<_, ()>(shim::SHUTDOWN, &request).await);
         }
@@ -220,11 +234,17 @@ impl Tasks {
     }
 }
 
+/// Whether the shim may be told to end after its container. Ours knows by itself whether it is
+/// still needed; others end with their sandbox.
+pub(crate) fn may_end_shim(bundle: &Bundle, runtime: &Runtime) -> bool {
+    *runtime == Runtime::Own || bundle.sandbox().is_none()
+}
+
 /// Logs a failure of a teardown, which goes on.
 pub(crate) fn report(bundle: &Bundle, outcome: Result<()>) {
     if let Err(error) = outcome {
         let Bundle { namespace, id, .. } = bundle;
-        tracing::warn!(%namespace, %id, %error, "cleaning up a task");
+        tracing::warn!(%namespace, %id, %error, "cleaning up");
     }
 }
 

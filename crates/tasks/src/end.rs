@@ -12,7 +12,7 @@ use prost::Message;
 
 use crate::bundle::Bundle;
 use crate::child::Child;
-use crate::create::{FAREWELL, farewell, report};
+use crate::create::{FAREWELL, farewell, may_end_shim, report};
 use crate::exit::Exit;
 use crate::runtime::Runtime;
 use crate::{Task, Tasks, bootstrap, shim};
@@ -32,7 +32,7 @@ impl Tasks {
     async fn delete_now(&self, task: &Task) -> Result<DeleteResponse> {
         let _lock = task.ending.lock().await;
         if task.gone.is_cancelled() {
-            return Err(crate::not_found(task.id()));
+            return Err(self.table.not_found(task.id()));
         }
         let request = DeleteRequest { id: task.id().to_owned(), exec_id: String::new() };
         let outcome = match task.shim.call::<_, DeleteResponse>(shim::DELETE, &request).await {
@@ -49,8 +49,10 @@ impl Tasks {
             Err(error) => return Err(explain(task, error).await),
             Ok(response) => Ok(response),
         };
-        let request = ShutdownRequest { id: task.id().to_owned(), now: false };
-        farewell(&task.bundle, task.shim.call::<_, ()>(shim::SHUTDOWN, &request).await);
+        if may_end_shim(&task.bundle, &task.runtime) {
+            let request = ShutdownRequest { id: task.id().to_owned(), now: false };
+            farewell(&task.bundle, task.shim.call::<_, ()>(shim::SHUTDOWN, &request).await);
+        }
         self.forget(task);
         outcome
     }
@@ -121,7 +123,11 @@ impl Tasks {
         }
     }
 
+    /// Publishes how an init ended, unless its shim told of it before its task was known.
     pub(crate) fn publish_exit(&self, bundle: &Bundle, pid: u32, exit: Exit) {
+        if self.early.note(&bundle.namespace, &bundle.id, exit) == Some(false) {
+            return;
+        }
         let event = TaskExit {
             container_id: bundle.id.clone(),
             id: bundle.id.clone(),

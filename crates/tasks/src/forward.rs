@@ -40,9 +40,15 @@ impl Tasks {
         if exit.id != exit.container_id {
             return Ok(true);
         }
-        let task = self.table.get(&envelope.namespace, &exit.container_id);
+        let (namespace, id) = (&envelope.namespace, &exit.container_id);
         let exit = Exit { status: exit.exit_status, at: exit.exited_at };
-        Ok(task.is_none_or(|task| task.announce(exit)))
+        if let Some(task) = self.table.find(namespace, id) {
+            return Ok(task.announce(exit));
+        }
+        let is_news = self.early.note(namespace, id, exit);
+        // Or else the task may have come just now.
+        let by_task = || self.table.find(namespace, id).is_none_or(|task| task.announce(exit));
+        Ok(is_news.unwrap_or_else(by_task))
     }
 }
 

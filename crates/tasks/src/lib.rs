@@ -11,6 +11,7 @@
 //! - Every call but Wait has a deadline. A hung shim holds up nobody but its own container.
 //! - A shim that dies is noticed by its connection; its container is then cleaned up and its exit
 //!   published (`end.rs`).
+//! - A *sandbox* is a shim that was started before the containers that it is for (`sandbox/`).
 //! - [`Tasks::recover`] takes over what an earlier daemon left running.
 
 mod attach;
@@ -19,6 +20,7 @@ mod bundle;
 mod child;
 mod config;
 mod create;
+mod early;
 mod end;
 mod exit;
 mod forward;
@@ -27,6 +29,7 @@ mod log;
 mod own_shim;
 mod recover;
 mod runtime;
+mod sandbox;
 mod shim;
 mod stray;
 mod table;
@@ -39,12 +42,16 @@ use std::sync::Arc;
 use berth_events::Exchange;
 use berth_types::{Error, Result, ResultExt};
 
+use crate::bundle::Owner;
+use crate::early::Early;
 use crate::own_shim::OwnShim;
+use crate::table::Table;
 pub use attach::Attachment;
 pub use config::{Config, find_own_shim};
 pub use create::Create;
 pub use exit::Exit;
 pub use runtime::DEFAULT_RUNTIME;
+pub use sandbox::{CreateSandbox, Sandbox};
 pub use task::Task;
 
 /// The tasks of one daemon. Clones are the same.
@@ -53,7 +60,9 @@ pub struct Tasks {
     config: Arc<Config>,
     own_shim: Arc<OwnShim>,
     events: Exchange,
-    table: Arc<table::Table>,
+    table: Arc<Table<Task>>,
+    sandboxes: Arc<Table<Sandbox>>,
+    early: Arc<Early>,
 }
 
 impl Tasks {
@@ -63,13 +72,25 @@ impl Tasks {
     /// When the directories can't be made.
     pub fn new(config: Config, events: Exchange) -> Result<Self> {
         // Whoever may enter the sockets' directory may command shims.
-        for (directory, mode) in [(config.bundles(), 0o711), (config.sockets(), 0o700)] {
+        let directories = [
+            (config.bundles(Owner::Task), 0o711),
+            (config.bundles(Owner::Sandbox), 0o700),
+            (config.sockets(), 0o700),
+        ];
+        for (directory, mode) in directories {
             let what = || format!("create directory {}", directory.display());
             DirBuilder::new().recursive(true).mode(mode).create(&directory).context(what)?;
             fs::set_permissions(&directory, Permissions::from_mode(mode)).context(what)?;
         }
         let own_shim = Arc::new(OwnShim::open(&config.shim));
-        Ok(Self { config: Arc::new(config), own_shim, events, table: Arc::default() })
+        Ok(Self {
+            config: Arc::new(config),
+            own_shim,
+            events,
+            table: Arc::new(Table::new("task")),
+            sandboxes: Arc::new(Table::new("sandbox")),
+            early: Arc::default(),
+        })
     }
 
     /// The task of a container.
@@ -77,7 +98,7 @@ impl Tasks {
     /// # Errors
     /// `NotFound`.
     pub fn get(&self, namespace: &str, id: &str) -> Result<Arc<Task>> {
-        self.table.get(namespace, id).ok_or_else(|| not_found(id))
+        self.table.get(namespace, id)
     }
 
     /// The tasks of a namespace, in order of their ids.
@@ -89,10 +110,6 @@ impl Tasks {
     pub fn all(&self) -> Vec<Arc<Task>> {
         self.table.all()
     }
-}
-
-fn not_found(id: &str) -> Error {
-    Error::not_found(format!("task {id} not found"))
 }
 
 /// Runs an operation in a task of its own: it goes on when its caller doesn't wait any more.

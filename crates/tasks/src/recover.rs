@@ -1,6 +1,5 @@
 //! Finding the tasks that an earlier daemon left running.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -9,7 +8,7 @@ use berth_proto::containerd::v1::types::Status;
 use berth_types::{Error, Kind, Result, id};
 use tokio::task::JoinSet;
 
-use crate::bundle::{self, Bundle};
+use crate::bundle::{self, Bundle, Owner};
 use crate::create::{farewell, report};
 use crate::exit::Exit;
 use crate::log::LogRelay;
@@ -28,28 +27,37 @@ impl Tasks {
     /// When the bundles can't be listed.
     pub async fn recover(&self) -> Result<()> {
         self.adopt_strays().await?;
+        let sandboxes = bundle::all(&self.config, Owner::Sandbox)?;
+        let all = sandboxes.into_iter().chain(bundle::all(&self.config, Owner::Task)?);
         let mut recoveries = JoinSet::new();
-        for bundle in bundle::all(&self.config)? {
+        for bundle in all {
             if id::validate("", &bundle.namespace).is_err() || id::validate("", &bundle.id).is_err()
             {
                 continue;
             }
             let tasks = self.clone();
-            recoveries.spawn(async move { report(&bundle, tasks.take_over(&bundle).await) });
+            recoveries.spawn(async move {
+                let taken_over = match bundle.owner {
+                    Owner::Task => tasks.take_over(&bundle).await,
+                    Owner::Sandbox => tasks.take_over_sandbox(&bundle).await,
+                };
+                report(&bundle, taken_over);
+            });
         }
         while recoveries.join_next().await.is_some() {}
+        self.early.end();
         Ok(())
     }
 
     async fn take_over(&self, bundle: &Bundle) -> Result<()> {
         let place = self.table.reserve(&bundle.namespace, &bundle.id)?;
         let runtime = bundle.runtime()?;
-        let (socket, shim) = match connect(bundle, &runtime).await {
+        let shim = match connect(bundle, &runtime).await {
             Err(error) if dead(error.kind()) => return self.bury_bundle(bundle, &runtime).await,
             outcome => outcome?,
         };
         let log = Arc::new(LogRelay::start(bundle)?);
-        let task = Arc::new(Task::new(bundle.clone(), runtime, socket, shim, log));
+        let task = Arc::new(Task::new(bundle.clone(), runtime, shim, log));
         match task.state("").await {
             Ok(state) => self.catch_up(&task, &state),
             Err(error) if dead(error.kind()) => {
@@ -65,6 +73,10 @@ impl Tasks {
             Err(error) => report(bundle, Err(error)),
         }
         place.fill(Arc::clone(&task));
+        if let Some(exit) = self.early.get(&bundle.namespace, &bundle.id) {
+            // It is told of already.
+            task.announce(exit);
+        }
         self.watch(task, None);
         Ok(())
     }
@@ -82,10 +94,7 @@ impl Tasks {
         let Bundle { namespace, id, .. } = bundle;
         tracing::warn!(%namespace, %id, "the shim is gone; its container is cleaned up");
         let exit = self.clean_up(bundle, runtime).await;
-        // Where a socket is left, nobody listened: there is no shim.
-        if *runtime == Runtime::Own && bundle.socket().is_none_or(|socket| !socket.exists()) {
-            stray::kill_shim_of(&bundle.path);
-        }
+        end_unreachable(bundle, runtime);
         self.publish_exit(bundle, 0, exit);
         self.publish_delete(bundle, 0, exit);
         bundle.remove()
@@ -96,7 +105,7 @@ impl Tasks {
 ///
 /// # Errors
 /// `Unavailable` when it is dead or was never started.
-async fn connect(bundle: &Bundle, runtime: &Runtime) -> Result<(PathBuf, Shim)> {
+pub(crate) async fn connect(bundle: &Bundle, runtime: &Runtime) -> Result<Shim> {
     let listening = match runtime {
         Runtime::Own => bundle.socket().map(|socket| (socket, 2)),
         Runtime::Foreign(_) => {
@@ -105,11 +114,18 @@ async fn connect(bundle: &Bundle, runtime: &Runtime) -> Result<(PathBuf, Shim)> 
     };
     let (socket, version) =
         listening.ok_or_else(|| Error::unavailable("the shim was never started"))?;
-    let shim = Shim::connect(bundle, &socket, version).await?;
-    Ok((socket, shim))
+    Shim::connect(bundle, &socket, version).await
+}
+
+/// Ends a shim of ours that lost its socket. Where a socket is left, nobody listened: there is no
+/// shim.
+pub(crate) fn end_unreachable(bundle: &Bundle, runtime: &Runtime) {
+    if *runtime == Runtime::Own && bundle.socket().is_none_or(|socket| !socket.exists()) {
+        stray::kill_shim_of(&bundle.path);
+    }
 }
 
 /// Whether a failure means that nobody is at the other end.
-fn dead(kind: Kind) -> bool {
+pub(crate) fn dead(kind: Kind) -> bool {
     kind == Kind::Unavailable
 }

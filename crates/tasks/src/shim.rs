@@ -1,6 +1,6 @@
 //! A connection to a shim, and the calls that are made over it.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use berth_ttrpc::{Client, Options};
@@ -12,15 +12,18 @@ use crate::bundle::Bundle;
 /// How long a shim may take to accept a connection.
 pub(crate) const CONNECT: Duration = Duration::from_secs(5);
 
-/// One method of the task service, and how long a shim may take over it.
+/// The service of shims that can be there before their containers.
+const SANDBOX: &str = "containerd.runtime.sandbox.v1.Sandbox";
+
+/// One method of a service, and how long a shim may take over it.
 #[derive(Clone, Copy)]
 pub(crate) struct Step {
     method: &'static str,
-    /// `None` for the one call that waits for the container itself.
+    /// `None` for the calls that wait for the container or the sandbox itself.
     limit: Option<Duration>,
 }
 
-const fn step(method: &'static str, seconds: u64) -> Step {
+pub(crate) const fn step(method: &'static str, seconds: u64) -> Step {
     Step { method, limit: Some(Duration::from_secs(seconds)) }
 }
 
@@ -44,37 +47,68 @@ pub(crate) const DELETE: Step = step("Delete", 30);
 pub(crate) const CHECKPOINT: Step = step("Checkpoint", 600);
 pub(crate) const WAIT: Step = Step { method: "Wait", limit: None };
 
-/// A connection to a shim, for one of its containers.
+pub(crate) const CREATE_SANDBOX: Step = step("CreateSandbox", 60);
+pub(crate) const START_SANDBOX: Step = step("StartSandbox", 60);
+pub(crate) const PLATFORM: Step = step("Platform", 5);
+pub(crate) const SANDBOX_STATUS: Step = step("SandboxStatus", 5);
+pub(crate) const SANDBOX_METRICS: Step = step("SandboxMetrics", 5);
+pub(crate) const SHUTDOWN_SANDBOX: Step = step("ShutdownSandbox", 20);
+pub(crate) const WAIT_SANDBOX: Step = Step { method: "WaitSandbox", limit: None };
+
+/// A connection to a shim, for one of its containers, or for the sandbox that it is.
 pub(crate) struct Shim {
     client: Client,
+    /// Where the shim listens.
+    socket: PathBuf,
+    /// Of its task service: 2 or 3.
+    version: i32,
     service: &'static str,
-    id: String,
+    /// What the calls are about, for messages.
+    whose: String,
     /// The tenant, which shims take from each call.
     metadata: Vec<(String, String)>,
 }
 
 impl Shim {
-    /// Connects to the shim of `bundle`, whose task service has `version` 2 or 3.
+    /// Connects to the shim of `bundle`, whose task service has `version` 2 or 3: to that service.
     ///
     /// # Errors
     /// `Unavailable` when nobody listens on `socket`, `DeadlineExceeded` when nobody accepts.
     pub(crate) async fn connect(bundle: &Bundle, socket: &Path, version: i32) -> Result<Self> {
         let client = tokio::time::timeout(CONNECT, Client::connect(socket))
             .await
-            .unwrap_or_else(|_| Err(hangs(&bundle.id, "a connection", CONNECT)))?;
+            .unwrap_or_else(|_| Err(hangs(&bundle.whose(), "a connection", CONNECT)))?;
         let service =
             if version == 3 { "containerd.task.v3.Task" } else { "containerd.task.v2.Task" };
-        Ok(Self::over(client, service, bundle))
+        let metadata = vec![("containerd-namespace-ttrpc".to_owned(), bundle.namespace.clone())];
+        let (socket, whose) = (socket.to_owned(), bundle.whose());
+        Ok(Self { client, socket, version, service, whose, metadata })
     }
 
     /// The same connection, for another container of the shim.
     pub(crate) fn for_container(&self, bundle: &Bundle) -> Self {
-        Self::over(self.client.clone(), self.service, bundle)
+        self.with(self.service, bundle.whose())
     }
 
-    fn over(client: Client, service: &'static str, bundle: &Bundle) -> Self {
-        let metadata = vec![("containerd-namespace-ttrpc".to_owned(), bundle.namespace.clone())];
-        Self { client, service, id: bundle.id.clone(), metadata }
+    /// The same connection, to the service of sandboxes.
+    pub(crate) fn for_sandbox(&self) -> Self {
+        self.with(SANDBOX, self.whose.clone())
+    }
+
+    fn with(&self, service: &'static str, whose: String) -> Self {
+        let Self { client, socket, version, metadata, .. } = self;
+        let (client, socket, metadata) = (client.clone(), socket.clone(), metadata.clone());
+        Self { client, socket, version: *version, service, whose, metadata }
+    }
+
+    /// Where the shim listens.
+    pub(crate) fn socket(&self) -> &Path {
+        &self.socket
+    }
+
+    /// The version of its task service.
+    pub(crate) fn version(&self) -> i32 {
+        self.version
     }
 
     /// Makes one call.
@@ -90,8 +124,8 @@ impl Shim {
         let options = Options { timeout: step.limit, metadata: self.metadata.clone() };
         let outcome = self.client.call(self.service, step.method, request, &options).await;
         outcome.map_err(|error| match (error.kind(), step.limit) {
-            (Kind::DeadlineExceeded, Some(limit)) => hangs(&self.id, step.method, limit),
-            (Kind::Unavailable, _) => error.context(format!("the shim of container {}", self.id)),
+            (Kind::DeadlineExceeded, Some(limit)) => hangs(&self.whose, step.method, limit),
+            (Kind::Unavailable, _) => error.context(format!("the shim of {}", self.whose)),
             _ => error,
         })
     }
@@ -102,9 +136,9 @@ impl Shim {
     }
 }
 
-fn hangs(id: &str, step: &str, limit: Duration) -> Error {
+fn hangs(whose: &str, step: &str, limit: Duration) -> Error {
     Error::deadline_exceeded(format!(
-        "the shim of container {id} did not answer {step} within {} s; it may still do so later",
+        "the shim of {whose} did not answer {step} within {} s; it may still do so later",
         limit.as_secs()
     ))
 }

@@ -13,7 +13,7 @@ use berth_types::{Error, Kind, Result, ResultExt, id};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use crate::Tasks;
-use crate::bundle::{self, Bundle};
+use crate::bundle::{self, Bundle, Owner};
 use crate::shim::{self, Shim};
 
 impl Tasks {
@@ -23,8 +23,12 @@ impl Tasks {
     /// # Errors
     /// When the directories can't be read.
     pub(crate) async fn adopt_strays(&self) -> Result<()> {
-        let named: HashSet<PathBuf> =
-            bundle::all(&self.config)?.iter().filter_map(Bundle::socket).collect();
+        let mut bundles = bundle::all(&self.config, Owner::Task)?;
+        for bundle in &bundles {
+            self.restore_sandbox(bundle)?;
+        }
+        bundles.extend(bundle::all(&self.config, Owner::Sandbox)?);
+        let named: HashSet<PathBuf> = bundles.iter().filter_map(Bundle::socket).collect();
         let directory = self.config.sockets();
         let what = || format!("list {}", directory.display());
         for entry in fs::read_dir(&directory).context(what)? {
@@ -38,6 +42,18 @@ impl Tasks {
             }
         }
         Ok(())
+    }
+
+    /// Gives the sandbox of a container its bundle back: it is gone if the sandbox was shut down
+    /// before its containers, which its shim then says, or it was deleted.
+    fn restore_sandbox(&self, bundle: &Bundle) -> Result<()> {
+        let (Some(id), Some(socket)) = (bundle.sandbox(), bundle.socket()) else { return Ok(()) };
+        id::validate("sandbox id", &id)?;
+        let sandbox = Bundle::of(&self.config, Owner::Sandbox, &bundle.namespace, &id);
+        if sandbox.path.exists() {
+            return Ok(());
+        }
+        sandbox.restore(&socket)
     }
 
     async fn adopt(&self, socket: &Path) -> Result<()> {
@@ -55,7 +71,7 @@ impl Tasks {
 
     /// Whose shim listens on `socket`; `None` when nobody does.
     async fn identify(&self, socket: &Path) -> Result<Option<Bundle>> {
-        let nobody = Bundle::of(&self.config, "", "");
+        let nobody = Bundle::of(&self.config, Owner::Task, "", "");
         let shim = match Shim::connect(&nobody, socket, 2).await {
             Err(error) if error.kind() == Kind::Unavailable => return Ok(None),
             shim => shim?,
@@ -63,16 +79,20 @@ impl Tasks {
         let request = ConnectRequest::default();
         let ConnectResponse { shim_pid, .. } = shim.call(shim::CONNECTED, &request).await?;
         let line = command_line(shim_pid as i32);
-        let flag =
+        let text =
             |name| flag(&line, name).map(|value| String::from_utf8_lossy(value).into_owned());
-        let (Some(namespace), Some(id)) = (flag("-namespace"), flag("-id")) else {
+        let (Some(namespace), Some(id)) = (text("-namespace"), text("-id")) else {
             return Err(Error::internal(format!(
                 "process {shim_pid} does not say whose shim it is"
             )));
         };
         id::validate("namespace", &namespace)?;
         id::validate("container id", &id)?;
-        Ok(Some(Bundle::of(&self.config, &namespace, &id)))
+        let bundle = Bundle::of(&self.config, Owner::Sandbox, &namespace, &id);
+        if flag(&line, "-bundle") == Some(bundle.path.as_os_str().as_bytes()) {
+            return Ok(Some(bundle));
+        }
+        Ok(Some(Bundle::of(&self.config, Owner::Task, &namespace, &id)))
     }
 }
 

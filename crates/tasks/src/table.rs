@@ -1,36 +1,41 @@
-//! Which tasks there are.
+//! Which tasks there are, and which sandboxes.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use berth_types::{Error, Result};
 
-use crate::Task;
-
-/// All tasks of the daemon, by namespace and id. Its lock covers a look or a change, never a call.
-#[derive(Default)]
-pub(crate) struct Table {
-    namespaces: Mutex<BTreeMap<String, BTreeMap<String, Slot>>>,
+/// All things of one kind that the daemon has, by namespace and id. Its lock covers a look or a
+/// change, never a call.
+pub(crate) struct Table<T> {
+    /// What its things are called.
+    noun: &'static str,
+    namespaces: Mutex<BTreeMap<String, BTreeMap<String, Slot<T>>>>,
 }
 
-enum Slot {
-    /// A name taken by a task that is being made.
+enum Slot<T> {
+    /// A name taken by what is being made.
     Reserved,
-    Task(Arc<Task>),
+    Made(Arc<T>),
 }
 
-impl Table {
-    /// Takes a name for a task to be made.
+impl<T> Table<T> {
+    /// An empty table of things called `noun`.
+    pub(crate) fn new(noun: &'static str) -> Self {
+        Self { noun, namespaces: Mutex::default() }
+    }
+
+    /// Takes a name for something to be made.
     ///
     /// # Errors
     /// `AlreadyExists` when it is taken.
-    pub(crate) fn reserve(&self, namespace: &str, id: &str) -> Result<Reservation<'_>> {
+    pub(crate) fn reserve(&self, namespace: &str, id: &str) -> Result<Reservation<'_, T>> {
         let mut namespaces = self.lock();
-        let tasks = namespaces.entry(namespace.to_owned()).or_default();
-        if tasks.contains_key(id) {
-            return Err(Error::already_exists(format!("task {id}: already exists")));
+        let slots = namespaces.entry(namespace.to_owned()).or_default();
+        if slots.contains_key(id) {
+            return Err(Error::already_exists(format!("{} {id}: already exists", self.noun)));
         }
-        tasks.insert(id.to_owned(), Slot::Reserved);
+        slots.insert(id.to_owned(), Slot::Reserved);
         Ok(Reservation {
             table: self,
             namespace: namespace.to_owned(),
@@ -39,73 +44,84 @@ impl Table {
         })
     }
 
-    pub(crate) fn get(&self, namespace: &str, id: &str) -> Option<Arc<Task>> {
+    /// # Errors
+    /// `NotFound`.
+    pub(crate) fn get(&self, namespace: &str, id: &str) -> Result<Arc<T>> {
+        self.find(namespace, id).ok_or_else(|| self.not_found(id))
+    }
+
+    pub(crate) fn find(&self, namespace: &str, id: &str) -> Option<Arc<T>> {
         match self.lock().get(namespace)?.get(id)? {
-            Slot::Task(task) => Some(Arc::clone(task)),
+            Slot::Made(thing) => Some(Arc::clone(thing)),
             Slot::Reserved => None,
         }
     }
 
-    /// The tasks of one namespace, in order of their ids.
-    pub(crate) fn list(&self, namespace: &str) -> Vec<Arc<Task>> {
-        let namespaces = self.lock();
-        tasks(namespaces.get(namespace).into_iter().flat_map(BTreeMap::values))
+    pub(crate) fn not_found(&self, id: &str) -> Error {
+        Error::not_found(format!("{} {id} not found", self.noun))
     }
 
-    /// The tasks of all namespaces.
-    pub(crate) fn all(&self) -> Vec<Arc<Task>> {
-        tasks(self.lock().values().flat_map(BTreeMap::values))
+    /// The things of one namespace, in order of their ids.
+    pub(crate) fn list(&self, namespace: &str) -> Vec<Arc<T>> {
+        let namespaces = self.lock();
+        made(namespaces.get(namespace).into_iter().flat_map(BTreeMap::values))
+    }
+
+    /// The things of all namespaces.
+    pub(crate) fn all(&self) -> Vec<Arc<T>> {
+        made(self.lock().values().flat_map(BTreeMap::values))
     }
 
     /// Gives a name free.
     pub(crate) fn remove(&self, namespace: &str, id: &str) {
         let mut namespaces = self.lock();
-        if let Some(tasks) = namespaces.get_mut(namespace) {
-            tasks.remove(id);
-            if tasks.is_empty() {
+        if let Some(slots) = namespaces.get_mut(namespace) {
+            slots.remove(id);
+            if slots.is_empty() {
                 namespaces.remove(namespace);
             }
         }
     }
 
-    fn insert(&self, namespace: &str, id: &str, task: Arc<Task>) {
+    fn insert(&self, namespace: &str, id: &str, thing: Arc<T>) {
         let mut namespaces = self.lock();
-        namespaces.entry(namespace.to_owned()).or_default().insert(id.to_owned(), Slot::Task(task));
+        let slots = namespaces.entry(namespace.to_owned()).or_default();
+        slots.insert(id.to_owned(), Slot::Made(thing));
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, BTreeMap<String, Slot>>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, BTreeMap<String, Slot<T>>>> {
         // No code panics while it holds the lock, and the map is consistent at every step.
         self.namespaces.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// Those that are made.
-fn tasks<'a>(slots: impl Iterator<Item = &'a Slot>) -> Vec<Arc<Task>> {
+fn made<'a, T: 'a>(slots: impl Iterator<Item = &'a Slot<T>>) -> Vec<Arc<T>> {
     slots
         .filter_map(|slot| match slot {
-            Slot::Task(task) => Some(Arc::clone(task)),
+            Slot::Made(thing) => Some(Arc::clone(thing)),
             Slot::Reserved => None,
         })
         .collect()
 }
 
-/// A name taken. It is given free again unless the task comes.
-pub(crate) struct Reservation<'a> {
-    table: &'a Table,
+/// A name taken. It is given free again unless what it is for comes.
+pub(crate) struct Reservation<'a, T> {
+    table: &'a Table<T>,
     namespace: String,
     id: String,
     filled: bool,
 }
 
-impl Reservation<'_> {
-    /// The task is made.
-    pub(crate) fn fill(mut self, task: Arc<Task>) {
-        self.table.insert(&self.namespace, &self.id, task);
+impl<T> Reservation<'_, T> {
+    /// What it is for is made.
+    pub(crate) fn fill(mut self, thing: Arc<T>) {
+        self.table.insert(&self.namespace, &self.id, thing);
         self.filled = true;
     }
 }
 
-impl Drop for Reservation<'_> {
+impl<T> Drop for Reservation<'_, T> {
     fn drop(&mut self) {
         if !self.filled {
             self.table.remove(&self.namespace, &self.id);

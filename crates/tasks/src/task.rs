@@ -4,7 +4,6 @@
 //! who ends a task takes its lock (see `end.rs`).
 
 use std::collections::HashMap;
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
 
@@ -17,11 +16,11 @@ use berth_proto::containerd::task::v3::{
 use berth_proto::containerd::v1::types::{ProcessInfo, Status};
 use berth_types::{Error, Kind, Result};
 use prost_types::Any;
-use tokio::sync::{Mutex, watch};
+use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 
 use crate::bundle::Bundle;
-use crate::exit::Exit;
+use crate::exit::{Announcement, Exit};
 use crate::log::LogRelay;
 use crate::runtime::Runtime;
 use crate::shim::{self, Shim};
@@ -35,15 +34,13 @@ use crate::shim::{self, Shim};
 pub struct Task {
     pub(crate) bundle: Bundle,
     pub(crate) runtime: Runtime,
-    /// Where the shim listens.
-    pub(crate) socket: PathBuf,
     pub(crate) shim: Shim,
     /// Of the init, or 0 when it isn't known.
     pub(crate) pid: AtomicU32,
     /// How the init was by the shim's last answer that told of it: a [`Status`].
     status: AtomicI32,
-    /// How the init ended, once that is announced. It is announced once.
-    exit: watch::Sender<Option<Exit>>,
+    /// How the init ended.
+    exit: Announcement,
     /// Held by whoever ends the task.
     pub(crate) ending: Mutex<()>,
     /// Set when the task has been ended and is no longer in the table.
@@ -54,21 +51,14 @@ pub struct Task {
 }
 
 impl Task {
-    pub(crate) fn new(
-        bundle: Bundle,
-        runtime: Runtime,
-        socket: PathBuf,
-        shim: Shim,
-        log: Arc<LogRelay>,
-    ) -> Self {
+    pub(crate) fn new(bundle: Bundle, runtime: Runtime, shim: Shim, log: Arc<LogRelay>) -> Self {
         Self {
             bundle,
             runtime,
-            socket,
             shim,
             pid: AtomicU32::new(0),
             status: AtomicI32::new(Status::Unknown.into()),
-            exit: watch::Sender::new(None),
+            exit: Announcement::default(),
             ending: Mutex::new(()),
             gone: CancellationToken::new(),
             log,
@@ -227,7 +217,7 @@ impl Task {
         match self.shim.call::<_, WaitResponse>(shim::WAIT, &request).await {
             Ok(response) => Ok(Exit { status: response.exit_status, at: response.exited_at }),
             Err(error) if error.kind() == Kind::Unavailable => {
-                let init = self.announced().await;
+                let init = self.exit.wait().await;
                 Ok(if exec_id.is_empty() { init } else { Exit { status: 137, ..init } })
             }
             Err(error) => Err(error),
@@ -248,19 +238,11 @@ impl Task {
 
     /// Notes how the init ended. Returns whether that is news.
     pub(crate) fn announce(&self, exit: Exit) -> bool {
-        self.exit.send_if_modified(|known| known.is_none() && known.replace(exit).is_none())
+        self.exit.make(exit)
     }
 
     /// How the init ended, as far as announced.
     pub(crate) fn exit(&self) -> Option<Exit> {
-        *self.exit.borrow()
-    }
-
-    /// Waits for the announcement.
-    async fn announced(&self) -> Exit {
-        let mut exit = self.exit.subscribe();
-        let known = exit.wait_for(Option::is_some).await.ok().and_then(|known| *known);
-        // The sender lives as long as `self`, so that there is an exit.
-        known.unwrap_or_else(Exit::lost)
+        self.exit.get()
     }
 }

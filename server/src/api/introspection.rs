@@ -26,6 +26,7 @@ use prost_types::Any;
 use super::backend::Backend;
 use super::status::status;
 use super::streaming::decode;
+use crate::config::{Config, ProxyKind};
 
 /// A part of the daemon as clients see it.
 struct Part {
@@ -46,13 +47,15 @@ impl Fields for Part {
 /// Everything that is built in but the snapshotters. None has capabilities: clients take those as leave to use calls
 /// that are not offered here yet.
 const BUILT_IN: &[(&str, &str)] = &[
-    ("io.containerd.content.v1", "content"),
+    (CONTENT, "content"),
     ("io.containerd.metadata.v1", "redb"),
     (DIFFER, "walking"),
     ("io.containerd.event.v1", "exchange"),
     ("io.containerd.gc.v1", "scheduler"),
     ("io.containerd.lease.v1", "manager"),
     ("io.containerd.runtime.v2", "task"),
+    ("io.containerd.sandbox.controller.v1", "shim"),
+    ("io.containerd.sandbox.store.v1", "local"),
     ("io.containerd.monitor.container.v1", "restart"),
     ("io.containerd.grpc.v1", "containers"),
     ("io.containerd.grpc.v1", "content"),
@@ -62,7 +65,9 @@ const BUILT_IN: &[(&str, &str)] = &[
     ("io.containerd.grpc.v1", "images"),
     ("io.containerd.grpc.v1", "introspection"),
     ("io.containerd.grpc.v1", "leases"),
+    ("io.containerd.grpc.v1", "mounts"),
     ("io.containerd.grpc.v1", "namespaces"),
+    ("io.containerd.grpc.v1", "sandbox-controllers"),
     ("io.containerd.grpc.v1", "sandboxes"),
     ("io.containerd.grpc.v1", "snapshots"),
     ("io.containerd.grpc.v1", "streaming"),
@@ -73,6 +78,9 @@ const BUILT_IN: &[(&str, &str)] = &[
 
 /// The type of snapshotters, built in or not.
 const SNAPSHOTTER: &str = "io.containerd.snapshotter.v1";
+
+/// The type of what keeps blobs, built in or not.
+const CONTENT: &str = "io.containerd.content.v1";
 
 /// The type of differs, built in or not.
 const DIFFER: &str = "io.containerd.differ.v1";
@@ -94,20 +102,23 @@ pub(crate) struct Introspection {
 }
 
 impl Introspection {
-    /// Reads what stays the same while the daemon runs; `root` keeps the installation's id, which
-    /// is made at the first start.
+    /// Reads what stays the same while the daemon runs; the root directory keeps the installation's
+    /// id, which is made at the first start.
     ///
     /// # Errors
     /// When the id can be neither read nor kept.
-    pub(crate) fn load(root: &Path, backend: &Backend) -> berth_types::Result<Self> {
+    pub(crate) fn load(config: &Config, backend: &Backend) -> berth_types::Result<Self> {
         let pidns = fs::metadata("/proc/self/ns/pid").context(|| "find the pidns")?.ino();
-        let uuid = load_uuid(&root.join("uuid"))?;
+        let uuid = load_uuid(&config.root.join("uuid"))?;
         let built_in = BUILT_IN.iter().map(|&(kind, id)| Part { kind, id: id.to_owned() });
         let snapshotters =
             backend.metadata.snapshotters().map(|id| Part { kind: SNAPSHOTTER, id: id.to_owned() });
         let differs = backend.differs.iter();
         let differs = differs.map(|differ| Part { kind: DIFFER, id: differ.name().to_owned() });
-        let parts = built_in.chain(snapshotters).chain(differs).collect();
+        let keepers = config.proxy_plugins.iter();
+        let keepers = keepers.filter(|(_, proxy)| proxy.kind == ProxyKind::Content);
+        let keepers = keepers.map(|(name, _)| Part { kind: CONTENT, id: name.clone() });
+        let parts = built_in.chain(snapshotters).chain(differs).chain(keepers).collect();
         Ok(Self { tasks: backend.tasks.clone(), parts, uuid, pidns })
     }
 }

@@ -36,6 +36,7 @@ use berth_proto::berth;
 use berth_proto::containerd::services;
 use berth_types::{Error, Result};
 
+use crate::calls::Counting;
 use crate::config::{Config, Grpc};
 use crate::listen::may_connect;
 use crate::tcp::Tcp;
@@ -52,7 +53,7 @@ use leases::Leases;
 use limits::Limits;
 use mounts::Mounts;
 use namespaces::Namespaces;
-use sandbox::Store as SandboxStore;
+use sandbox::{Controller as SandboxController, Store as SandboxStore};
 use snapshots::Snapshots;
 use streaming::Streaming;
 pub(crate) use streaming::Streams;
@@ -85,7 +86,7 @@ pub(crate) fn routes(config: &Config, backend: &Backend) -> Result<Routes> {
     serve!(services::version::v1::version_server::VersionServer, Version);
     serve!(
         services::introspection::v1::introspection_server::IntrospectionServer,
-        Introspection::load(&config.root, backend)?
+        Introspection::load(config, backend)?
     );
     macro_rules! over_backend {
         ($server:path, $service:ident) => {
@@ -102,6 +103,7 @@ pub(crate) fn routes(config: &Config, backend: &Backend) -> Result<Routes> {
     over_backend!(services::events::v1::events_server::EventsServer, Events);
     over_backend!(services::leases::v1::leases_server::LeasesServer, Leases);
     over_backend!(services::sandbox::v1::store_server::StoreServer, SandboxStore);
+    over_backend!(services::sandbox::v1::controller_server::ControllerServer, SandboxController);
     over_backend!(services::mounts::v1::mounts_server::MountsServer, Mounts);
     over_backend!(services::streaming::v1::streaming_server::StreamingServer, Streaming);
     over_backend!(services::transfer::v1::transfer_server::TransferServer, Transfer);
@@ -131,25 +133,31 @@ fn reflection<S>(
 ///
 /// # Errors
 /// When connections can no longer be accepted.
-pub(crate) async fn serve(listener: UnixListener, routes: Routes, grpc: &Grpc) -> Result<()> {
+pub(crate) async fn serve(
+    listener: UnixListener,
+    routes: Routes,
+    counting: Counting,
+    grpc: &Grpc,
+) -> Result<()> {
     let (owner, group) = (grpc.uid, grpc.gid);
     let connections = UnixListenerStream::new(listener).filter(move |connection| {
         connection.as_ref().is_ok_and(|connection| may_connect(connection, owner, group))
     });
-    serve_all(connections, routes).await
+    serve_all(connections, routes, counting).await
 }
 
 /// The same over TCP.
 ///
 /// # Errors
 /// When connections can no longer be accepted.
-pub(crate) async fn serve_tcp(tcp: Tcp, routes: Routes) -> Result<()> {
-    serve_all(ReceiverStream::new(tcp.connections()), routes).await
+pub(crate) async fn serve_tcp(tcp: Tcp, routes: Routes, counting: Counting) -> Result<()> {
+    serve_all(ReceiverStream::new(tcp.connections()), routes, counting).await
 }
 
 async fn serve_all<C>(
     connections: impl Stream<Item = std::io::Result<C>>,
     routes: Routes,
+    counting: Counting,
 ) -> Result<()>
 where
     C: AsyncRead + AsyncWrite + Connected + Unpin + Send + 'static,
@@ -158,6 +166,7 @@ where
         .initial_stream_window_size(WINDOW)
         .initial_connection_window_size(WINDOW)
         .max_frame_size(FRAME)
+        .layer(counting)
         .layer(Limits)
         .add_routes(routes)
         .serve_with_incoming(connections)

@@ -2,10 +2,10 @@
 
 use std::fs;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
-use toml::Table;
+use toml::{Table, Value};
 
 use berth_types::{Error, Result};
 
@@ -13,6 +13,14 @@ use super::{Config, VERSION, imports};
 
 /// The oldest layout that is understood: containerd's names became what they are with it.
 const OLDEST_VERSION: u32 = 2;
+
+/// Where containerd's files say where `hosts.toml` are: those of its CRI service, version 3 and on
+/// and version 2, and of its transfer service. The first one counts.
+const CONFIG_PATHS: [&[&str]; 3] = [
+    &["plugins", "io.containerd.cri.v1.images", "registry", "config_path"],
+    &["plugins", "io.containerd.grpc.v1.cri", "registry", "config_path"],
+    &["plugins", "io.containerd.transfer.v1.local", "config_path"],
+];
 
 /// Reads the file at `path`. Besides the configuration, returns the dotted names of keys that
 /// berth does not know, so that one file can serve containerd and berth.
@@ -53,9 +61,13 @@ pub(super) fn parse(text: &str) -> Result<Table> {
 }
 
 /// Reads a configuration out of all files together.
-fn understand(table: Table) -> Result<(Config, Vec<String>)> {
-    let config: Config = Config::deserialize(table.clone())
+fn understand(mut table: Table) -> Result<(Config, Vec<String>)> {
+    let mut config: Config = Config::deserialize(table.clone())
         .map_err(|error| Error::invalid_argument(error.to_string()))?;
+    let elsewhere = plugins_config_path(&mut table)?;
+    if config.registry.config_path.as_os_str().is_empty() {
+        config.registry.config_path = elsewhere;
+    }
     if !(OLDEST_VERSION..=VERSION).contains(&config.version) {
         return Err(Error::invalid_argument(format!(
             "version {} is not understood: write `version = {VERSION}` ({OLDEST_VERSION} to \
@@ -82,6 +94,41 @@ fn understand(table: Table) -> Result<(Config, Vec<String>)> {
     let mut unknown = Vec::new();
     collect_unknown(&table, &known_keys()?, "", &mut unknown);
     Ok((config, unknown))
+}
+
+/// Takes `registry.config_path` from where containerd's plugins have it; empty where none does.
+///
+/// # Errors
+/// `InvalidArgument` for what is no path.
+fn plugins_config_path(table: &mut Table) -> Result<PathBuf> {
+    let mut found = PathBuf::new();
+    for place in CONFIG_PATHS {
+        match take(table, place) {
+            None => {}
+            Some(Value::String(path)) if path.is_empty() => {}
+            Some(Value::String(path)) if found.as_os_str().is_empty() => found = path.into(),
+            Some(Value::String(_)) => {}
+            Some(other) => {
+                let (place, kind) = (place.join("."), other.type_str());
+                return Err(Error::invalid_argument(format!("{place}: a {kind} is no path")));
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// Takes the value at `place` away, and the tables that are empty without it.
+fn take(table: &mut Table, place: &[&str]) -> Option<Value> {
+    let (first, rest) = place.split_first()?;
+    if rest.is_empty() {
+        return table.remove(*first);
+    }
+    let inner = table.get_mut(*first)?.as_table_mut()?;
+    let value = take(inner, rest)?;
+    if inner.is_empty() {
+        table.remove(*first);
+    }
+    Some(value)
 }
 
 /// Every key there is: those of the built-in configuration, which leaves none out.
@@ -151,6 +198,26 @@ mod tests {
         assert!(migrated.plugins.images.discard_unpacked_layers);
         assert!(!migrated.plugins.cri.containerd.discard_unpacked_layers);
         assert!(!read("version = 4\n").unwrap().0.plugins.discard_unpacked_layers());
+    }
+
+    #[test]
+    fn containerds_places_of_hosts_are_known() {
+        let of_cri = "[plugins.\"io.containerd.grpc.v1.cri\".registry]\nconfig_path = \"/a:/b\"\n";
+        let of_images =
+            "[plugins.'io.containerd.cri.v1.images'.registry]\nconfig_path = \"/c\"\nmore = 1\n";
+        let of_transfer = "[plugins.'io.containerd.transfer.v1.local']\nconfig_path = \"/d\"\n";
+        let own = "[registry]\nconfig_path = \"/e\"\n";
+        let path = |text: &str| {
+            let (config, unknown) = read(text).unwrap();
+            (config.registry.config_path.display().to_string(), unknown)
+        };
+        assert_eq!(path(of_cri), ("/a:/b".to_owned(), vec![]));
+        assert_eq!(path(of_transfer), ("/d".to_owned(), vec![]));
+        let all = [of_cri, of_images, of_transfer].concat();
+        assert_eq!(path(&all), ("/c".to_owned(), vec!["plugins".to_owned()]));
+        assert_eq!(path(&(own.to_owned() + of_cri)), ("/e".to_owned(), vec![]));
+        let number = "[plugins.\"io.containerd.grpc.v1.cri\".registry]\nconfig_path = 1\n";
+        assert!(read(number).unwrap_err().message().contains("config_path"));
     }
 
     #[test]

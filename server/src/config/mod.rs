@@ -100,7 +100,8 @@ pub(crate) struct StreamProcessor {
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
 #[serde(default)]
 pub(crate) struct RegistryFiles {
-    /// The directory with a directory for each registry, and `hosts.toml` in it. Empty for none.
+    /// The directory with a directory for each registry, and `hosts.toml` in it; or several, with
+    /// `:` between them. Empty for none.
     pub(crate) config_path: PathBuf,
     /// Docker's `config.json`, with logins. Empty for none.
     pub(crate) docker_config: PathBuf,
@@ -124,6 +125,8 @@ pub(crate) enum ProxyKind {
     Snapshot,
     /// A differ.
     Diff,
+    /// A store of content.
+    Content,
 }
 
 /// How one registry is reached.

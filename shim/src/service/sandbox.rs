@@ -5,6 +5,7 @@
 //! it has a container or not.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -35,12 +36,19 @@ struct State {
 pub(crate) struct Sandbox {
     state: Mutex<Option<State>>,
     stopped: watch::Sender<bool>,
+    shut_down: AtomicBool,
 }
 
 impl Sandbox {
     /// Whether a daemon has made one.
     pub(crate) fn is_there(&self) -> bool {
         self.lock().is_some()
+    }
+
+    /// Whether there was one, which has been shut down. Its last container then ends the shim:
+    /// daemons don't tell a sandbox's shim to end.
+    pub(crate) fn is_over(&self) -> bool {
+        self.shut_down.load(Ordering::Relaxed)
     }
 
     fn create(&self, id: &str) -> Result<()> {
@@ -50,6 +58,7 @@ impl Sandbox {
         }
         *state = Some(State { created_at: SystemTime::now(), started: false, exited_at: None });
         self.stopped.send_replace(false);
+        self.shut_down.store(false, Ordering::Relaxed);
         Ok(())
     }
 
@@ -81,6 +90,7 @@ impl Sandbox {
     fn remove(&self) {
         self.stop();
         *self.lock() = None;
+        self.shut_down.store(true, Ordering::Relaxed);
     }
 
     /// Every change is one step, so that a panic elsewhere leaves it whole.

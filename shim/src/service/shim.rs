@@ -81,6 +81,9 @@ impl Shim {
                 let outcome = task.call(request).await;
                 if task.is_over() {
                     self.forget(&task);
+                    if self.sandbox.is_over() {
+                        self.end_unless_needed();
+                    }
                 }
                 outcome
             }

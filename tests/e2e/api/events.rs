@@ -17,11 +17,11 @@ use super::{Api, code};
 const PROBE: &str = "/probe";
 
 /// A subscription, which is there when this returns. It also hears probes, which are left out.
-struct Subscription(mpsc::UnboundedReceiver<Envelope>);
+pub(super) struct Subscription(mpsc::UnboundedReceiver<Envelope>);
 
 impl Subscription {
     /// containerd answers a subscription with its first event alone.
-    async fn new(api: &Api, filters: &[&str]) -> Self {
+    pub(super) async fn new(api: &Api, filters: &[&str]) -> Self {
         let mut filters: Vec<_> = filters.iter().map(|filter| filter.to_string()).collect();
         if !filters.is_empty() {
             filters.push(format!("topic=={PROBE:?}"));
@@ -47,7 +47,7 @@ impl Subscription {
         }
     }
 
-    async fn next(&mut self) -> Envelope {
+    pub(super) async fn next(&mut self) -> Envelope {
         loop {
             let envelope = self.0.recv().await.unwrap();
             if envelope.topic != PROBE {

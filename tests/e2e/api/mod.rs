@@ -3,10 +3,12 @@
 
 mod containers;
 mod content;
+mod controller;
 mod diff;
 mod discard;
 mod events;
 mod gc;
+mod health;
 mod images;
 mod introspection;
 mod leases;
@@ -38,6 +40,11 @@ impl Api {
     }
 
     async fn of(engine: Engine) -> Self {
+        let channel = Self::connect(&engine).await;
+        Self { engine, channel }
+    }
+
+    async fn connect(engine: &Engine) -> Channel {
         let address = engine.address();
         let connector = tower::service_fn(move |_: Uri| {
             let address = address.clone();
@@ -47,8 +54,7 @@ impl Api {
             }
         });
         let endpoint = Endpoint::from_static("http://localhost");
-        let channel = endpoint.connect_with_connector(connector).await.unwrap();
-        Self { engine, channel }
+        endpoint.connect_with_connector(connector).await.unwrap()
     }
 
     /// A request in the test's namespace.

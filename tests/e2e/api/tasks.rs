@@ -1,11 +1,12 @@
 use berth_proto::containerd::services::tasks::v1::tasks_client::TasksClient;
 use berth_proto::containerd::services::tasks::v1::{
-    CreateTaskRequest, DeleteProcessRequest, DeleteTaskRequest, ExecProcessRequest, GetRequest,
-    KillRequest, ListPidsRequest, ListTasksRequest, MetricsRequest, PauseTaskRequest,
-    ResumeTaskRequest, StartRequest, UpdateTaskRequest, WaitRequest,
+    CheckpointTaskRequest, CloseIoRequest, CreateTaskRequest, DeleteProcessRequest,
+    DeleteTaskRequest, ExecProcessRequest, GetRequest, KillRequest, ListPidsRequest,
+    ListTasksRequest, MetricsRequest, PauseTaskRequest, ResizePtyRequest, ResumeTaskRequest,
+    StartRequest, UpdateTaskRequest, WaitRequest,
 };
 use berth_proto::containerd::v1::types::Status;
-use berth_tests::Image;
+use berth_tests::{Finished, Flavor, Image};
 use prost_types::Any;
 use serde_json::{Value, json};
 use tonic::Code;
@@ -38,11 +39,16 @@ fn any(name: &str, value: &Value) -> Option<Any> {
 }
 
 fn exec(exec_id: &str, args: &[&str]) -> ExecProcessRequest {
+    exec_on(false, exec_id, args)
+}
+
+fn exec_on(terminal: bool, exec_id: &str, args: &[&str]) -> ExecProcessRequest {
     let process = json!({ "args": args, "cwd": "/", "user": { "uid": 0, "gid": 0 },
-        "env": ["PATH=/bin"] });
+        "env": ["PATH=/bin"], "terminal": terminal });
     ExecProcessRequest {
         container_id: "one".into(),
         exec_id: exec_id.into(),
+        terminal,
         spec: any("Process", &process),
         ..Default::default()
     }
@@ -117,4 +123,73 @@ async fn a_tasks_life() {
     assert_eq!((deleted.exit_status, deleted.id.as_str()), (137, ""));
     assert_eq!(code(client.delete(api.request(delete)).await), Code::NotFound);
     assert_eq!(code(client.wait(api.request(wait(""))).await), Code::NotFound);
+}
+
+/// A FIFO in the engine's directory.
+fn fifo(api: &Api, name: &str) -> String {
+    let path = api.engine.path(name).display().to_string();
+    Finished::run("mkfifo", &[&path], b"").success();
+    path
+}
+
+/// Opens a FIFO without waiting for who has the other end.
+fn open(path: &str) -> std::fs::File {
+    std::fs::File::options().read(true).write(true).open(path).unwrap()
+}
+
+#[tokio::test]
+async fn input_is_closed_and_a_terminal_resized() {
+    let api = Api::start().await;
+    api.engine.import(&Image::busybox(IMAGE));
+    api.engine.ctr(&["run", "-d", IMAGE, "one", "sleep", "1000"]).success();
+    let mut client = api.client(TasksClient::new);
+    let input = fifo(&api, "input");
+    let writer = open(&input);
+    // Who names one of these names all: runc's shim opens none or each.
+    let output = fifo(&api, "nothing");
+    let _nothing = open(&output);
+    let (stdout, stderr) = (output.clone(), output);
+    let cat = ExecProcessRequest { stdin: input, stdout, stderr, ..exec("cat", &["cat"]) };
+    client.exec(api.request(cat)).await.unwrap();
+    client.start(api.request(start("cat"))).await.unwrap();
+    // The shim holds the FIFO open too, until it is told.
+    drop(writer);
+    let close = CloseIoRequest { container_id: "one".into(), exec_id: "cat".into(), stdin: true };
+    client.close_io(api.request(close.clone())).await.unwrap();
+    let exit = client.wait(api.request(wait("cat"))).await.unwrap().into_inner();
+    assert_eq!(exit.exit_status, 0);
+    let nobodys = CloseIoRequest { exec_id: "nobody".into(), ..close };
+    assert_eq!(code(client.close_io(api.request(nobodys)).await), Code::NotFound);
+
+    let output = fifo(&api, "output");
+    let _open = open(&output);
+    let look = "until stty size | grep -q '33 99'; do sleep 0.01; done; exit 5";
+    let look = ["sh", "-c", look];
+    let tty = ExecProcessRequest { stdout: output, ..exec_on(true, "tty", &look) };
+    client.exec(api.request(tty)).await.unwrap();
+    client.start(api.request(start("tty"))).await.unwrap();
+    let resize = ResizePtyRequest {
+        container_id: "one".into(),
+        exec_id: "tty".into(),
+        width: 99,
+        height: 33,
+    };
+    client.resize_pty(api.request(resize.clone())).await.unwrap();
+    let exit = client.wait(api.request(wait("tty"))).await.unwrap().into_inner();
+    assert_eq!(exit.exit_status, 5);
+    let nobodys = ResizePtyRequest { exec_id: "nobody".into(), ..resize };
+    assert_eq!(code(client.resize_pty(api.request(nobodys)).await), Code::NotFound);
+    for exec_id in ["cat", "tty"] {
+        let delete = DeleteProcessRequest { container_id: "one".into(), exec_id: exec_id.into() };
+        client.delete_process(api.request(delete)).await.unwrap();
+    }
+
+    let checkpoint = CheckpointTaskRequest { container_id: "two".into(), ..Default::default() };
+    assert_eq!(code(client.checkpoint(api.request(checkpoint.clone())).await), Code::NotFound);
+    // With containerd it depends on what is installed.
+    if api.engine.flavor() == Flavor::Berth {
+        let checkpoint = CheckpointTaskRequest { container_id: "one".into(), ..checkpoint };
+        let refused = client.checkpoint(api.request(checkpoint)).await;
+        assert_eq!(code(refused), Code::Unimplemented);
+    }
 }

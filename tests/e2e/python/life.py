@@ -5,6 +5,7 @@ Arguments: socket, namespace, image, a directory for its output. Prints what it 
 
 import json
 import os
+import queue
 import sys
 import threading
 
@@ -24,6 +25,7 @@ SPEC = "types.containerd.io/opencontainers/runtime-spec/1/Spec"
 PROCESS = "types.containerd.io/opencontainers/runtime-spec/1/Process"
 ID = "life"
 SNAPSHOTTER = "overlayfs"
+PROBE = "/probe"
 
 socket, namespace, image, directory = sys.argv[1:]
 # Without this, grpcio names the socket's path as the authority, which HTTP/2 has no room for.
@@ -61,7 +63,10 @@ def packed(kind, value):
 
 
 def reader(name):
-    """A FIFO for a task's output, and what comes out of it in the end."""
+    """A FIFO for a task's output, and what comes out of it in the end.
+
+    Who names one output names both: runc's shim opens neither or each.
+    """
     path = os.path.join(directory, name)
     os.mkfifo(path)
     result = []
@@ -75,16 +80,48 @@ def reader(name):
     return path, text
 
 
+def subscribe():
+    """Events about tasks and containers, from when this returns; and how to end that.
+
+    A server need not answer a subscription before its first event, and containerd does not. So it
+    is there once it has heard an event that is published for that.
+    """
+    service = events_pb2_grpc.EventsStub(channel)
+    topics = f'namespace=={namespace},topic~="^/(tasks|containers)/"'
+    filters = [topics, f'namespace=={namespace},topic=="{PROBE}"']
+    stream = service.Subscribe(events_pb2.SubscribeRequest(filters=filters))
+    heard = queue.Queue()
+
+    def listen():
+        try:
+            for envelope in stream:
+                heard.put(envelope)
+        except grpc.RpcError:
+            pass  # The channel is closed.
+
+    threading.Thread(target=listen, daemon=True).start()
+    probe = events_pb2.PublishRequest(topic=PROBE, event=packed(PROCESS, {}))
+    while True:
+        service.Publish(probe, **WHERE)
+        try:
+            heard.get(timeout=0.05)
+            break
+        except queue.Empty:
+            pass
+
+    def after_the_probes():
+        while True:
+            envelope = heard.get(timeout=60)
+            if envelope.topic != PROBE:
+                yield envelope
+
+    return after_the_probes(), stream.cancel
+
+
 version = version_pb2_grpc.VersionStub(channel).Version(Empty(), timeout=60)
 seen["version"] = version.version
 
-events = events_pb2_grpc.EventsStub(channel).Subscribe(
-    events_pb2.SubscribeRequest(
-        filters=[f'namespace=={namespace},topic~="^/(tasks|containers)/"']
-    )
-)
-# It answers once it listens.
-events.initial_metadata()
+events, unsubscribe = subscribe()
 snapshots = snapshots_pb2_grpc.SnapshotsStub(channel)
 containers = containers_pb2_grpc.ContainersStub(channel)
 tasks = tasks_pb2_grpc.TasksStub(channel)
@@ -120,7 +157,10 @@ containers.Create(
 )
 stdout, hello = reader("stdout")
 created = tasks.Create(
-    tasks_pb2.CreateTaskRequest(container_id=ID, rootfs=prepared.mounts, stdout=stdout), **WHERE
+    tasks_pb2.CreateTaskRequest(
+        container_id=ID, rootfs=prepared.mounts, stdout=stdout, stderr=stdout
+    ),
+    **WHERE,
 )
 waiting = tasks.Wait.future(tasks_pb2.WaitRequest(container_id=ID), **WHERE)
 started = tasks.Start(tasks_pb2.StartRequest(container_id=ID), **WHERE)
@@ -134,6 +174,7 @@ tasks.Exec(
         container_id=ID,
         exec_id="look",
         stdout=inside,
+        stderr=inside,
         spec=packed(PROCESS, process("sh", "-c", look)),
     ),
     **WHERE,
@@ -164,6 +205,6 @@ for envelope in events:
     seen["topics"].append(envelope.topic)
     if envelope.topic == "/containers/delete":
         break
-events.cancel()
+unsubscribe()
 channel.close()
 print(json.dumps(seen))

@@ -1,6 +1,6 @@
 //! The client against Debian's `docker-registry`.
 
-use crate::support::docker::{DockerRegistry, Options, USER};
+use crate::support::docker::{DockerRegistry, Options, USER, run};
 use crate::support::{bytes, client, patience, read, repository};
 use berth_registry::{Client, Config, Credentials, HostConfig};
 use berth_types::image::{Descriptor, Document, media_type};
@@ -164,8 +164,8 @@ fn hosts(domain: &str, text: &str) -> tempfile::TempDir {
 }
 
 fn with_directory(directory: &tempfile::TempDir) -> Client {
-    let directory = Some(directory.path().to_owned());
-    Client::new(Config { directory, patience: patience(), ..Config::default() })
+    let directories = vec![directory.path().to_owned()];
+    Client::new(Config { directories, patience: patience(), ..Config::default() })
 }
 
 #[tokio::test]
@@ -216,14 +216,25 @@ async fn a_registry_that_asks_for_a_certificate_gets_the_configured_one() {
     let [ca, certificate, key] = files.map(|file| file.display().to_string());
     let server = format!("server = \"https://{}\"\nca = \"{ca}\"\n", registry.domain);
     let showing = format!("{server}client = [[\"{certificate}\", \"{key}\"]]\n");
+    // Of several, the one of an authority that the registry knows is shown.
+    let strangers = tempfile::tempdir().unwrap();
+    let command = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -keyout \
+                   key -out crt -subj /CN=stranger";
+    run(strangers.path(), "openssl", &command.split_whitespace().collect::<Vec<_>>());
+    let strangers = strangers.path().display();
+    let choosing = format!(
+        "{server}client = [[\"{strangers}/crt\", \"{strangers}/key\"], \
+         [\"{certificate}\", \"{key}\"]]\n"
+    );
     let mut seen = Vec::new();
-    for text in [server, showing] {
+    for text in [server, showing, choosing] {
         let directory = hosts(&registry.domain, &text);
         let repository = with_directory(&directory).repository(&reference, Credentials::Anonymous);
         seen.push(repository.resolve(&reference).await.unwrap_err());
     }
     assert_ne!(seen[0].kind(), Kind::NotFound, "{}", seen[0]);
     assert_eq!(seen[1].kind(), Kind::NotFound, "{}", seen[1]);
+    assert_eq!(seen[2].kind(), Kind::NotFound, "{}", seen[2]);
 }
 
 #[tokio::test]

@@ -1,5 +1,7 @@
 //! `containerd.services.sandbox.v1`: environments that containers share.
 
+mod controller;
 mod store;
 
+pub(crate) use controller::Controller;
 pub(crate) use store::Store;

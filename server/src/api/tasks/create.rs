@@ -34,6 +34,7 @@ pub(super) async fn create(
         stderr: request.stderr,
         terminal: request.terminal,
         checkpoint: String::new(),
+        sandbox: container.sandbox,
     };
     let task = tasks.create(create).await?;
     Ok(CreateTaskResponse { container_id: request.container_id, pid: task.pid() })

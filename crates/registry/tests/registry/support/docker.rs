@@ -212,7 +212,7 @@ fn make_self_signed(directory: &Path, dates: &str) {
     }
 }
 
-fn run(directory: &Path, program: &str, arguments: &[&str]) -> Vec<u8> {
+pub(crate) fn run(directory: &Path, program: &str, arguments: &[&str]) -> Vec<u8> {
     let output = Command::new(program)
         .args(arguments)
         .current_dir(directory)
