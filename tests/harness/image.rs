@@ -12,6 +12,9 @@ use tar::{Builder, EntryType, Header};
 /// Where Debian's package busybox-static puts its program.
 const BUSYBOX: &str = "/bin/busybox";
 
+/// The media type of most layers.
+const GZIP: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
+
 /// One layer: its uncompressed tar and the blob that is made of it, a gzip unless said otherwise.
 #[derive(Clone)]
 pub struct Layer {
@@ -32,7 +35,7 @@ impl Layer {
             encoder.write_all(piece).expect("compress");
         }
         let blob = encoder.finish().expect("compress");
-        Self { tar, blob, media_type: "application/vnd.oci.image.layer.v1.tar+gzip" }
+        Self { tar, blob, media_type: GZIP }
     }
 
     /// The same layer, not compressed.
@@ -74,7 +77,7 @@ impl Layer {
     /// A layer of these very bytes, whatever they are. The image's configuration does not know
     /// what they unpack to.
     pub fn untrue(blob: Vec<u8>) -> Self {
-        Self { tar: Vec::new(), gzip: blob }
+        Self { tar: Vec::new(), blob, media_type: GZIP }
     }
 
     /// The bytes as a registry has them.

@@ -13,7 +13,7 @@ use crate::progress::Progress;
 use crate::puller::Puller;
 use crate::record;
 use crate::resolved::Layer;
-use crate::session::Session;
+use crate::session::{Policy, Session};
 use crate::settle::Ready;
 
 /// A layer that is to be made again.
@@ -72,7 +72,8 @@ impl Puller {
                     for source in sources {
                         let repository = this.client().repository(&source, Credentials::Anonymous);
                         let (silent, nowhere) = (Progress::silent(), String::new());
-                        let session = this.session(&scope, Some(repository), nowhere, silent);
+                        let session =
+                            this.session(&scope, Some(repository), nowhere, silent, Policy::Keep);
                         match session.replace(&blob).await {
                             Ok(()) => return Ok(source),
                             Err(error) => failed = error,
@@ -110,7 +111,13 @@ impl Puller {
                     for source in sources {
                         let repository = this.client().repository(&source, Credentials::Anonymous);
                         let (snapshotter, silent) = (snapshotter.clone(), Progress::silent());
-                        let session = this.session(&scope, Some(repository), snapshotter, silent);
+                        let session = this.session(
+                            &scope,
+                            Some(repository),
+                            snapshotter,
+                            silent,
+                            Policy::Keep,
+                        );
                         match session.realize(&target, &platform).await {
                             Ok(_) => return Ok(source),
                             Err(error) => failed = error,
@@ -141,7 +148,8 @@ impl Puller {
                         .first()
                         .map(|source| this.client().repository(source, Credentials::Anonymous));
                     let silent = Progress::silent();
-                    let session = this.session(&scope, repository, snapshotter, silent);
+                    let session =
+                        this.session(&scope, repository, snapshotter, silent, Policy::Keep);
                     session.remake(&chain).await
                 })
                 .await

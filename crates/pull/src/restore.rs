@@ -123,7 +123,7 @@ impl Puller {
             done => return done,
         };
         for source in sources(&labels) {
-            match self.refetch(scope, layer, &source, login).await {
+            match self.fetch_from(scope, layer, &source, login).await {
                 Err(error) if !ends(&error) => failure = and(failure, error),
                 done => return done,
             }
@@ -174,7 +174,7 @@ impl Puller {
     }
 
     /// Fetches a blob from the repository `source`: a registry and a path.
-    async fn refetch(
+    async fn fetch_from(
         &self,
         scope: &Scope,
         layer: &Layer,

@@ -214,7 +214,10 @@ mod tests {
         assert_eq!(path(of_cri), ("/a:/b".to_owned(), vec![]));
         assert_eq!(path(of_transfer), ("/d".to_owned(), vec![]));
         let all = [of_cri, of_images, of_transfer].concat();
-        assert_eq!(path(&all), ("/c".to_owned(), vec!["plugins".to_owned()]));
+        assert_eq!(
+            path(&all),
+            ("/c".to_owned(), vec!["plugins.io.containerd.cri.v1.images.registry".to_owned()])
+        );
         assert_eq!(path(&(own.to_owned() + of_cri)), ("/e".to_owned(), vec![]));
         let number = "[plugins.\"io.containerd.grpc.v1.cri\".registry]\nconfig_path = 1\n";
         assert!(read(number).unwrap_err().message().contains("config_path"));

@@ -54,29 +54,10 @@ pub(crate) struct Config {
     pub(crate) plugins: Plugins,
     /// Programs that make layers of other blobs, by names of the administrator's choice.
     pub(crate) stream_processors: BTreeMap<String, StreamProcessor>,
-    /// What containerd tells plugins that berth has no part of its own for.
-    pub(crate) plugins: Plugins,
     /// Files that say how registries are reached.
     pub(crate) registry: RegistryFiles,
     /// How registries are reached, by host and port.
     pub(crate) registries: BTreeMap<String, Registry>,
-}
-
-/// What containerd configures as plugins.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
-#[serde(default)]
-pub(crate) struct Plugins {
-    /// The snapshotter `erofs`.
-    #[serde(rename = "io.containerd.snapshotter.v1.erofs")]
-    pub(crate) erofs: ErofsPlugin,
-}
-
-/// The snapshotter `erofs`.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
-#[serde(default)]
-pub(crate) struct ErofsPlugin {
-    /// Protect the images of layers by fs-verity, where the filesystem of the root has it.
-    pub(crate) enable_fsverity: bool,
 }
 
 /// A program that makes a layer, or something nearer to one, of a blob.
@@ -236,7 +217,6 @@ impl Default for Config {
             proxy_plugins: BTreeMap::new(),
             plugins: Plugins::default(),
             stream_processors: BTreeMap::new(),
-            plugins: Plugins::default(),
             registry: RegistryFiles::default(),
             registries: BTreeMap::new(),
         }

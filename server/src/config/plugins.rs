@@ -12,6 +12,9 @@ pub(crate) struct Plugins {
     /// The same, and more, in version 2.
     #[serde(rename = "io.containerd.grpc.v1.cri")]
     pub(crate) cri: Cri,
+    /// The snapshotter `erofs`.
+    #[serde(rename = "io.containerd.snapshotter.v1.erofs")]
+    pub(crate) erofs: Erofs,
 }
 
 /// How images are kept.
@@ -30,6 +33,14 @@ pub(crate) struct Cri {
     pub(crate) containerd: Images,
 }
 
+/// The snapshotter `erofs`.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[serde(default)]
+pub(crate) struct Erofs {
+    /// Protect the images of layers by fs-verity, where the filesystem of the root has it.
+    pub(crate) enable_fsverity: bool,
+}
+
 impl Plugins {
     /// Whether the blobs of layers are dropped once they are unpacked.
     pub(crate) fn discard_unpacked_layers(&self) -> bool {
@@ -39,6 +50,6 @@ impl Plugins {
     /// The same in the newest layout.
     pub(crate) fn migrated(self) -> Self {
         let images = Images { discard_unpacked_layers: self.discard_unpacked_layers() };
-        Self { images, cri: Cri::default() }
+        Self { images, cri: Cri::default(), ..self }
     }
 }
