@@ -79,6 +79,23 @@ mod tests {
 
     use super::*;
 
+    /// A layer that is dropped after a pull can only come back if this holds.
+    #[test]
+    fn what_was_compressed_bit_by_bit_can_be_compressed_again() {
+        let words = (0..400_000_u64).map(|n| format!("{:x} ", n * n % 7919));
+        let bytes = words.collect::<String>().into_bytes();
+        for compression in [Compression::Gzip, Compression::Zstd] {
+            let mut compressor = Compressor::new(compression, Vec::new()).unwrap();
+            for part in bytes.chunks(777) {
+                compressor.write_all(part).unwrap();
+            }
+            let (blob, _) = compressor.finish().unwrap();
+            let encoding = Encoding::find(blob.as_slice()).unwrap().unwrap();
+            let again = encoding.encode(bytes.as_slice(), bytes.len() as u64, Vec::new()).unwrap();
+            assert!(again == blob, "{compression:?} as {encoding}");
+        }
+    }
+
     #[test]
     fn each_compression_is_read_back_and_hashed_uncompressed() {
         let bytes = b"a layer ".repeat(10_000);
