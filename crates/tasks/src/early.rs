@@ -42,3 +42,20 @@ impl Early {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_exit_is_news_once_until_all_tasks_are_known() {
+        let early = Early::default();
+        let exit = Exit { status: 3, at: None };
+        assert_eq!(early.get("default", "a"), None);
+        assert_eq!(early.note("default", "a", exit), Some(true));
+        assert_eq!(early.note("default", "a", Exit::lost()), Some(false));
+        assert_eq!(early.note("other", "a", exit), Some(true));
+        early.end();
+        assert_eq!((early.note("default", "b", exit), early.get("default", "a")), (None, None));
+    }
+}

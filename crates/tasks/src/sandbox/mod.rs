@@ -36,7 +36,7 @@ const GRACE: u32 = 10;
 /// What a shim may need besides, in seconds.
 const MARGIN: u32 = 20;
 
-/// One sandbox. Every method but [`Sandbox::wait`] has a deadline, and can fail with
+/// One sandbox. Every method has a deadline, and can fail with
 /// `DeadlineExceeded`, naming the step, or with `Unavailable` when the shim is just dying.
 pub struct Sandbox {
     bundle: Bundle,
