@@ -60,7 +60,7 @@ impl Docker {
         // Its rules for networks would be the host's.
         let mut command = Command::new("unshare");
         command.args(["--net", "dockerd", "--bridge=none", "--iptables=false"]);
-        command.args(["--ip6tables=false", "--ip-forward=false", "--live-restore"]);
+        command.args(["--ip6tables=false", "--live-restore"]);
         command.arg("--containerd").arg(&self.address);
         command.args(["--containerd-namespace", &self.namespace]);
         // Docker wants two of them.
