@@ -121,6 +121,11 @@ pub(crate) async fn serve(config: Config) -> Result<()> {
     tracing::info!(%signal, "stopping; containers run on");
     notify(NotifyState::Stopping);
     background.shutdown().await;
+    drain(&puller, &operations).await
+}
+
+/// Waits for the operations under way to end.
+async fn drain(puller: &Puller, operations: &Operations) -> Result<()> {
     let pulls = tokio::time::timeout(PATIENCE, puller.stop());
     let (pulls, others) = tokio::join!(pulls, operations.drain(PATIENCE));
     if pulls.is_err() || !others {
