@@ -24,7 +24,7 @@ pub(crate) fn measure(bench: &Bench, peers: &mut [Peer], table: &mut Table) -> R
         let figures = alternate(RUNS, peers, |peer| {
             round += 1;
             let run = |(): &mut (), number| {
-                peer.run(&bench.image, &format!("churn-{width}-{round}-{number}"))
+                peer.run(&bench.image, &format!("churn-{width}-{round}-{number}"), &["true"])
             };
             rate(&mut vec![(); width], run).map(Some)
         })?;

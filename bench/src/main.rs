@@ -14,7 +14,6 @@ mod docker;
 mod exec;
 mod floor;
 mod layers;
-mod limit;
 mod machine;
 mod peer;
 mod pull;
@@ -24,6 +23,7 @@ mod start;
 mod table;
 mod task;
 mod tool;
+mod usage;
 
 use std::path::PathBuf;
 
@@ -78,14 +78,18 @@ struct Bench {
 type Measure = (&'static str, fn(&Bench, &mut [Peer], &mut Table) -> Result<()>);
 
 /// Memory first: a daemon keeps some of what a busy hour took.
-const MEASURES: [Measure; 9] = [
+const MEASURES: [Measure; 13] = [
     ("memory", crowd::measure_memory),
     ("start", start::measure),
     ("task", task::measure),
     ("exec", exec::measure),
     ("runtime", runtime::measure),
     ("churn", churn::measure),
-    ("pull", pull::measure),
+    ("pull", pull::measure_gzip),
+    ("pull zstd", pull::measure_zstd),
+    ("pull debian", pull::measure_debian),
+    ("pull directories", pull::measure_directories),
+    ("readers", pull::measure_readers),
     ("many", crowd::measure_many),
     ("api", api::measure),
 ];

@@ -76,7 +76,7 @@ impl Peer {
         let daemon = (candidate.start)()?;
         let peer = Self { name: candidate.name, daemon, tool: candidate.tool };
         peer.pull(&bench.image)?;
-        peer.run(&bench.image, "first")?;
+        peer.run(&bench.image, "first", &["true"])?;
         Ok(peer)
     }
 
@@ -85,9 +85,9 @@ impl Peer {
         self.name
     }
 
-    /// A foreground `run --rm` of `true`, by the engine's own client.
-    pub(crate) fn run(&self, image: &str, id: &str) -> Result<()> {
-        self.command(self.tool, &self.tool.run(image, id))
+    /// A foreground `run --rm` of `command`, by the engine's own client.
+    pub(crate) fn run(&self, image: &str, id: &str, command: &[&str]) -> Result<()> {
+        self.command(self.tool, &self.tool.run(image, id, command))
     }
 
     /// Starts a container that goes on, named `id`.

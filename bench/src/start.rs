@@ -20,7 +20,7 @@ pub(crate) fn measure(bench: &Bench, peers: &mut [Peer], table: &mut Table) -> R
         number += 1;
         floor.add_time(kernel.take()?);
         let id = format!("start-{number}");
-        Ok(Some(time(|| peer.run(&bench.image, &id))?))
+        Ok(Some(time(|| peer.run(&bench.image, &id, &["true"]))?))
     })?;
     table.add("`run --rm IMAGE true`", "ms", Better::Less, &figures, Some(&floor));
 
@@ -28,7 +28,7 @@ pub(crate) fn measure(bench: &Bench, peers: &mut [Peer], table: &mut Table) -> R
         let Some(engine) = peer.for_ctr() else { return Ok(None) };
         number += 1;
         let id = format!("start-{number}");
-        let words = Tool::Ctr.run(&bench.image, &id);
+        let words = Tool::Ctr.run(&bench.image, &id, &["true"]);
         Ok(Some(time(|| Ok(engine.ctr(&words).success()))?))
     })?;
     table.add("the same by `ctr`", "ms", Better::Less, &figures, Some(&floor));

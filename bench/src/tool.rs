@@ -12,12 +12,18 @@ pub(crate) enum Tool {
 }
 
 impl Tool {
-    /// A foreground `run --rm` of `true`; `id` names the container where it must be named.
-    pub(crate) fn run<'a>(self, image: &'a str, id: &'a str) -> Vec<&'a str> {
-        match self {
-            Self::Ctr => vec!["run", "--rm", image, id, "true"],
-            _ => vec!["run", "--rm", "--network", "none", image, "true"],
-        }
+    /// A foreground `run --rm` of `command`; `id` names the container where it must be named.
+    pub(crate) fn run<'a>(
+        self,
+        image: &'a str,
+        id: &'a str,
+        command: &[&'a str],
+    ) -> Vec<&'a str> {
+        let run: &[&str] = match self {
+            Self::Ctr => &["run", "--rm", image, id],
+            _ => &["run", "--rm", "--network", "none", image],
+        };
+        [run, command].concat()
     }
 
     /// Starts a container that goes on.

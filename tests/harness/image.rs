@@ -28,7 +28,11 @@ impl Layer {
     pub fn new(fill: impl FnOnce(&mut Builder<Vec<u8>>)) -> Self {
         let mut builder = Builder::new(Vec::new());
         fill(&mut builder);
-        let tar = builder.into_inner().expect("end the tar");
+        Self::of_tar(builder.into_inner().expect("end the tar"))
+    }
+
+    /// A layer of this tar.
+    pub fn of_tar(tar: Vec<u8>) -> Self {
         let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
         // In the pieces that berth compresses, so that it can make the same again.
         for piece in tar.chunks(128 << 10) {
@@ -43,6 +47,14 @@ impl Layer {
     pub fn uncompressed(mut self) -> Self {
         self.blob.clone_from(&self.tar);
         self.media_type = "application/vnd.oci.image.layer.v1.tar";
+        self
+    }
+
+    /// The same layer, compressed by zstd.
+    #[must_use]
+    pub fn zstd(mut self) -> Self {
+        self.blob = zstd::encode_all(self.tar.as_slice(), 0).expect("compress");
+        self.media_type = "application/vnd.oci.image.layer.v1.tar+zstd";
         self
     }
 
@@ -104,17 +116,30 @@ impl Image {
     /// A small system: busybox and its applets, a user database, `/tmp` and the usual directories.
     /// Its command is a shell.
     pub fn busybox(name: &str) -> Self {
-        let config = json!({
-            "Env": ["PATH=/bin:/usr/bin", "FLAVOUR=busybox"],
-            "Cmd": ["sh"],
-            "WorkingDir": "/",
-        });
-        Self {
-            name: name.to_owned(),
-            layers: vec![Layer::new(fill_busybox)],
-            config,
-            architecture: architecture().to_owned(),
-        }
+        Self::of(name, vec![Layer::new(fill_busybox)])
+            .config("Env", json!(["PATH=/bin:/usr/bin", "FLAVOUR=busybox"]))
+            .config("Cmd", json!(["sh"]))
+            .config("WorkingDir", json!("/"))
+    }
+
+    /// An image of these layers, lowest first, which says nothing of what to run.
+    pub fn of(name: &str, layers: Vec<Layer>) -> Self {
+        let architecture = architecture().to_owned();
+        Self { name: name.to_owned(), layers, config: json!({}), architecture }
+    }
+
+    /// The same image by another name.
+    #[must_use]
+    pub fn named(mut self, name: &str) -> Self {
+        name.clone_into(&mut self.name);
+        self
+    }
+
+    /// The same image with each layer changed.
+    #[must_use]
+    pub fn map_layers(mut self, change: impl FnMut(Layer) -> Layer) -> Self {
+        self.layers = self.layers.into_iter().map(change).collect();
+        self
     }
 
     /// The same image with one more layer.
@@ -141,6 +166,11 @@ impl Image {
     /// The name, with registry and tag where it has them.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// The bytes of the layers' tars.
+    pub fn size(&self) -> usize {
+        self.layers.iter().map(|layer| layer.tar.len()).sum()
     }
 
     /// The layers, lowest first.

@@ -16,23 +16,25 @@ use berth_types::{Algorithm, Digest, Hasher};
 const WORKERS: usize = 2;
 
 /// Where the layers come from.
-pub(crate) struct Source<'a> {
+pub(super) struct Source {
     /// `HOST:PORT` of the registry.
-    pub(crate) host: &'a str,
+    pub(super) host: String,
     /// The image's name in it.
-    pub(crate) name: &'a str,
+    pub(super) name: String,
     /// The layers.
-    pub(crate) layers: &'a [Digest],
+    pub(super) layers: Vec<Digest>,
+    /// The program that decompresses them.
+    pub(super) inflate: &'static str,
 }
 
 /// Fetches and unpacks all layers into `directory`.
-pub(crate) fn pull(source: &Source<'_>, directory: &Path) -> Result<()> {
+pub(super) fn pull(source: &Source, directory: &Path) -> Result<()> {
     let next = AtomicUsize::new(0);
     let work = || -> Result<()> {
         while let Some(layer) = source.layers.get(next.fetch_add(1, Ordering::Relaxed)) {
             let blob = directory.join(format!("{}.tar.gz", layer.hex()));
             fetch(source, layer, &blob)?;
-            unpack(&blob, &directory.join(layer.hex()))?;
+            unpack(source.inflate, &blob, &directory.join(layer.hex()))?;
         }
         Ok(())
     };
@@ -46,8 +48,8 @@ pub(crate) fn pull(source: &Source<'_>, directory: &Path) -> Result<()> {
 }
 
 /// One request of HTTP/1.0, which is answered plainly and closed.
-fn fetch(source: &Source<'_>, layer: &Digest, blob: &Path) -> Result<()> {
-    let mut stream = TcpStream::connect(source.host)?;
+fn fetch(source: &Source, layer: &Digest, blob: &Path) -> Result<()> {
+    let mut stream = TcpStream::connect(&source.host)?;
     let Source { host, name, .. } = source;
     write!(stream, "GET /v2/{name}/blobs/{layer} HTTP/1.0\r\nHost: {host}\r\n\r\n")?;
     let mut answer = BufReader::with_capacity(1 << 20, stream);
@@ -73,10 +75,10 @@ fn fetch(source: &Source<'_>, layer: &Digest, blob: &Path) -> Result<()> {
     Ok(())
 }
 
-fn unpack(blob: &Path, directory: &Path) -> Result<()> {
+fn unpack(inflate: &str, blob: &Path, directory: &Path) -> Result<()> {
     fs::create_dir(directory)?;
-    let script = "set -o pipefail; gunzip -c \"$1\" | tar -x -C \"$2\"";
-    run(Command::new("bash").args(["-c", script, "bash"]).arg(blob).arg(directory))
+    let script = "set -o pipefail; \"$1\" -dc \"$2\" | tar -x -C \"$3\"";
+    run(Command::new("bash").args(["-c", script, "bash", inflate]).arg(blob).arg(directory))
 }
 
 fn run(command: &mut Command) -> Result<()> {
