@@ -85,7 +85,7 @@ const MEASURES: [Measure; 13] = [
     ("exec", exec::measure),
     ("runtime", runtime::measure),
     ("churn", churn::measure),
-    ("pull", pull::measure_gzip),
+    ("pull gzip", pull::measure_gzip),
     ("pull zstd", pull::measure_zstd),
     ("pull debian", pull::measure_debian),
     ("pull directories", pull::measure_directories),

@@ -20,9 +20,6 @@ use berth_types::{Error, Result as Outcome};
 use crate::contract::{CommitOptions, PrepareOptions, Snapshotter};
 use crate::wire;
 
-/// Records in one message of a list.
-const BATCH: usize = 100;
-
 /// A snapshotter that is served.
 pub struct Service(Arc<dyn Snapshotter>);
 
@@ -111,11 +108,7 @@ impl snapshots_server::Snapshots for Service {
         let filter = Filter::parse(&request.into_inner().filters).map_err(status)?;
         let mut found = self.0.list("").await.map_err(status)?;
         found.retain(|info| filter.matches(info));
-        let infos: Vec<_> = found.into_iter().map(wire::info).collect();
-        let messages: Vec<_> = infos
-            .chunks(BATCH)
-            .map(|batch| Ok(ListSnapshotsResponse { info: batch.to_vec() }))
-            .collect();
+        let messages: Vec<_> = wire::lists(found).into_iter().map(Ok).collect();
         Ok(Response::new(tokio_stream::iter(messages)))
     }
 
@@ -124,9 +117,7 @@ impl snapshots_server::Snapshots for Service {
         request: Request<UsageRequest>,
     ) -> Result<Response<UsageResponse>, Status> {
         let usage = self.0.usage(&request.into_inner().key).await.map_err(status)?;
-        let number = |count| i64::try_from(count).unwrap_or(i64::MAX);
-        let (size, inodes) = (number(usage.size), number(usage.inodes));
-        Ok(Response::new(UsageResponse { size, inodes }))
+        Ok(Response::new(wire::usage(usage)))
     }
 
     async fn cleanup(&self, _: Request<CleanupRequest>) -> Result<Response<()>, Status> {

@@ -5,7 +5,10 @@ use std::time::SystemTime;
 use berth_proto::containerd::services::snapshots::v1 as wire;
 use berth_proto::containerd::types;
 
-use crate::contract::{Info, Kind, Mount};
+use crate::contract::{Info, Kind, Mount, Usage};
+
+/// Records in one message of a list.
+const BATCH: usize = 100;
 
 /// A record for a client.
 pub fn info(info: Info) -> wire::Info {
@@ -22,6 +25,19 @@ pub fn info(info: Info) -> wire::Info {
         updated_at: Some(info.updated.into()),
         labels: info.labels.into_iter().collect(),
     }
+}
+
+/// Records for a client, in the messages of a list.
+pub fn lists(found: Vec<Info>) -> Vec<wire::ListSnapshotsResponse> {
+    let infos: Vec<_> = found.into_iter().map(info).collect();
+    let list = |batch: &[wire::Info]| wire::ListSnapshotsResponse { info: batch.to_vec() };
+    infos.chunks(BATCH).map(list).collect()
+}
+
+/// What a snapshot takes on the disk, for a client.
+pub fn usage(usage: Usage) -> wire::UsageResponse {
+    let number = |count| i64::try_from(count).unwrap_or(i64::MAX);
+    wire::UsageResponse { size: number(usage.size), inodes: number(usage.inodes) }
 }
 
 /// A record from a server.

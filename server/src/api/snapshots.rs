@@ -20,9 +20,6 @@ use berth_types::labels::Labels;
 use super::backend::Backend;
 use super::status::status;
 
-/// Records in one message of a list.
-const BATCH: usize = 100;
-
 /// Filesystem trees of images and containers.
 pub(crate) struct Snapshots(pub(crate) Backend);
 
@@ -141,11 +138,7 @@ impl snapshots_server::Snapshots for Snapshots {
         let snapshots =
             named(&scope, snapshotter).and_then(|name| scope.snapshots(&name)).map_err(status)?;
         let found = snapshots.list(&filters).await.map_err(status)?;
-        let infos: Vec<Info> = found.into_iter().map(wire::info).collect();
-        let messages: Vec<_> = infos
-            .chunks(BATCH)
-            .map(|batch| Ok(ListSnapshotsResponse { info: batch.to_vec() }))
-            .collect();
+        let messages: Vec<_> = wire::lists(found).into_iter().map(Ok).collect();
         Ok(Response::new(tokio_stream::iter(messages)))
     }
 
@@ -158,9 +151,7 @@ impl snapshots_server::Snapshots for Snapshots {
         let snapshots =
             named(&scope, snapshotter).and_then(|name| scope.snapshots(&name)).map_err(status)?;
         let usage = snapshots.usage(&key).await.map_err(status)?;
-        let number = |count| i64::try_from(count).unwrap_or(i64::MAX);
-        let (size, inodes) = (number(usage.size), number(usage.inodes));
-        Ok(Response::new(UsageResponse { size, inodes }))
+        Ok(Response::new(wire::usage(usage)))
     }
 
     async fn cleanup(&self, request: Request<CleanupRequest>) -> Result<Response<()>, Status> {
