@@ -13,12 +13,7 @@ pub(crate) enum Tool {
 
 impl Tool {
     /// A foreground `run --rm` of `command`; `id` names the container where it must be named.
-    pub(crate) fn run<'a>(
-        self,
-        image: &'a str,
-        id: &'a str,
-        command: &[&'a str],
-    ) -> Vec<&'a str> {
+    pub(crate) fn run<'a>(self, image: &'a str, id: &'a str, command: &[&'a str]) -> Vec<&'a str> {
         let run: &[&str] = match self {
             Self::Ctr => &["run", "--rm", image, id],
             _ => &["run", "--rm", "--network", "none", image],

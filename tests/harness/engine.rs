@@ -121,6 +121,11 @@ impl Engine {
         self.root = root;
     }
 
+    /// Works in another namespace than this test's own, which must be nobody else's.
+    pub fn set_namespace(&mut self, namespace: &str) {
+        namespace.clone_into(&mut self.namespace);
+    }
+
     /// Lets the daemon find programs in `directory`, from its next start.
     pub fn add_to_path(&mut self, directory: PathBuf) {
         self.programs = Some(directory);

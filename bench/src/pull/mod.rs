@@ -47,7 +47,11 @@ impl Subject {
         let layers = image.layers().iter().map(digest).collect();
         let name = image.name().to_owned();
         let reference = bench.registry.reference(&format!("{name}:latest"));
-        Self { title, reference, source: Source { host: bench.registry.host(), name, layers, inflate } }
+        Self {
+            title,
+            reference,
+            source: Source { host: bench.registry.host(), name, layers, inflate },
+        }
     }
 
     /// The large image, its layers compressed by gzip.

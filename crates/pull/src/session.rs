@@ -189,7 +189,7 @@ impl Documents for Session {
         let _alone = self.puller.blobs().lock(digest.clone()).await;
         if !self.has(digest).await? {
             let mut writer = self.writer(described).await?;
-            if writer.status().offset != described.size {
+            if writer.status().offset != described.size || writer.digest() != *digest {
                 let bytes = self.puller.unless_stopped(self.fetch_document(described)).await?;
                 writer = blocking(move || {
                     writer.truncate(0)?;
