@@ -185,6 +185,20 @@ impl Engine {
         self.daemon.as_ref().expect("the daemon runs").pid()
     }
 
+    /// The peak of the daemon's memory since [`Engine::forget_peak`], in kB.
+    pub fn peak(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.daemon_pid()));
+        let status = status.expect("read the daemon's status");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("a peak");
+        line.trim().trim_end_matches(" kB").parse().expect("a number of kB")
+    }
+
+    /// Lets the peak of the daemon's memory be what it has now.
+    pub fn forget_peak(&self) {
+        let path = format!("/proc/{}/clear_refs", self.daemon_pid());
+        fs::write(path, "5").expect("clear the peak");
+    }
+
     /// Whose daemon it is.
     pub fn flavor(&self) -> Flavor {
         self.flavor
