@@ -14,23 +14,23 @@ use crate::log::{Log, SECTOR};
 const DISK: (u64, u64) = (512, 510);
 
 /// A guest that has run.
-pub struct Guest {
-    pub registry: Registry,
-    pub namespace: String,
-    pub config: String,
-    pub log: Log,
+pub(crate) struct Guest {
+    pub(crate) registry: Registry,
+    pub(crate) namespace: String,
+    pub(crate) config: String,
+    pub(crate) log: Log,
     /// When what was begun and acknowledged.
-    pub marks: Vec<(usize, String)>,
+    pub(crate) marks: Vec<(usize, String)>,
     /// The disk as it was before.
-    pub base: PathBuf,
+    pub(crate) base: PathBuf,
     /// An archive of the third image.
-    pub archive: PathBuf,
+    pub(crate) archive: PathBuf,
     _directory: TempDir,
 }
 
 impl Guest {
     /// Lets a guest work, with berth configured by `config`.
-    pub fn run(config: &str) -> Self {
+    pub(crate) fn run(config: &str) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let path = |name: &str| directory.path().join(name);
         let registry = Registry::start();
@@ -87,7 +87,7 @@ fn images() -> [Image; 3] {
 }
 
 /// Copies a disk that is mostly empty.
-pub fn copy(from: &Path, to: &Path) {
+pub(crate) fn copy(from: &Path, to: &Path) {
     Finished::run("cp", &["--sparse=always".as_ref(), from, to], b"").success();
 }
 

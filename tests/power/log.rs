@@ -8,7 +8,7 @@ use std::path::Path;
 const MAGIC: u64 = 0x6a73_6677_7368_7872;
 
 /// In which places and sizes are told, in bytes.
-pub const SECTOR: u64 = 512;
+pub(crate) const SECTOR: u64 = 512;
 
 /// Of an entry: everything written before it is on the disk.
 const FLUSH: u64 = 1;
@@ -18,7 +18,7 @@ const FUA: u64 = 2;
 const DISCARD: u64 = 4;
 
 /// All that was written.
-pub struct Log {
+pub(crate) struct Log {
     file: File,
     entries: Vec<Entry>,
 }
@@ -34,7 +34,7 @@ struct Entry {
 }
 
 impl Log {
-    pub fn read(path: &Path) -> Self {
+    pub(crate) fn read(path: &Path) -> Self {
         let file = File::open(path).expect("open the log of a disk");
         let word = |at: u64| {
             let mut word = [0; 8];
@@ -56,18 +56,18 @@ impl Log {
     }
 
     /// How many entries there are.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.entries.len()
     }
 
     /// Where the flushes are.
-    pub fn flushes(&self) -> Vec<usize> {
+    pub(crate) fn flushes(&self) -> Vec<usize> {
         let flushes = self.entries.iter().enumerate().filter(|(_, entry)| entry.flags & FLUSH > 0);
         flushes.map(|(number, _)| number).collect()
     }
 
     /// What was written to the sector at `place`, and where that is in the log.
-    pub fn marks(&self, place: u64) -> Vec<(usize, String)> {
+    pub(crate) fn marks(&self, place: u64) -> Vec<(usize, String)> {
         let marks = self.entries.iter().enumerate().filter(|(_, entry)| entry.to == place);
         marks
             .filter(|(_, entry)| entry.length > 0)
@@ -80,7 +80,7 @@ impl Log {
 
     /// Writes to `disk` what is certain to be on it after the first `until` entries, of which
     /// `done` are written already. Returns up to which one everything is.
-    pub fn settle(&self, disk: &File, done: usize, until: usize) -> usize {
+    pub(crate) fn settle(&self, disk: &File, done: usize, until: usize) -> usize {
         let flush = self.entries[..until].iter().rposition(|entry| entry.flags & FLUSH > 0);
         let settled = flush.map_or(0, |flush| flush + 1).max(done);
         for entry in &self.entries[done..settled] {
@@ -91,7 +91,7 @@ impl Log {
 
     /// Writes to `disk` what may be on it besides: of the entries `from..until`, in pieces of
     /// `piece` bytes or whole where that is `None`, those for which `keep` holds.
-    pub fn strew(
+    pub(crate) fn strew(
         &self,
         disk: &File,
         (from, until): (usize, usize),

@@ -14,7 +14,7 @@ const SLACK: u64 = 256 << 10;
 
 /// What a number of cuts came to.
 #[derive(Default)]
-pub struct Outcome {
+pub(crate) struct Outcome {
     /// After how many something had been acknowledged.
     acknowledged: usize,
     /// How many lost bytes.
@@ -37,7 +37,7 @@ impl AddAssign for Outcome {
 
 impl Outcome {
     /// Prints it, and asserts that `count` cuts were worth their name.
-    pub fn report(&self, count: u64) {
+    pub(crate) fn report(&self, count: u64) {
         let Self { acknowledged, lost, kept, moving: (there, gone) } = self;
         println!(
             "{count} cuts: {acknowledged} after something was acknowledged, {lost} with bytes \
@@ -51,7 +51,7 @@ impl Outcome {
 }
 
 /// Starts berth on `disk` and asserts all that must hold.
-pub fn judge(guest: &Guest, disk: &SmallDisk, steps: Steps, lost: usize) -> Outcome {
+pub(crate) fn judge(guest: &Guest, disk: &SmallDisk, steps: Steps, lost: usize) -> Outcome {
     let mut engine = Engine::prepare().expect("berth");
     engine.set_namespace(&guest.namespace);
     engine.set_root(disk.path().join("root"));

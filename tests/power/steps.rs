@@ -2,7 +2,7 @@
 
 /// What was known of a thing at a moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Known {
+pub(crate) enum Known {
     /// It was acknowledged that it is there.
     There,
     /// It was never begun, or it was acknowledged that it is gone.
@@ -13,11 +13,11 @@ pub enum Known {
 
 /// The marks up to a moment.
 #[derive(Clone, Copy)]
-pub struct Steps<'a>(pub &'a [(usize, String)]);
+pub(crate) struct Steps<'a>(pub(crate) &'a [(usize, String)]);
 
 impl Steps<'_> {
     /// What was known of the image or container `name`.
-    pub fn known(&self, name: &str) -> Known {
+    pub(crate) fn known(&self, name: &str) -> Known {
         let words = self.0.iter().rev().map(|(_, mark)| mark.split(' ').collect::<Vec<_>>());
         let last = words.into_iter().find(|words| words.last() == Some(&name));
         match last.as_deref() {
@@ -28,12 +28,12 @@ impl Steps<'_> {
     }
 
     /// How many steps were acknowledged.
-    pub fn acknowledged(&self) -> usize {
+    pub(crate) fn acknowledged(&self) -> usize {
         self.0.iter().filter(|(_, mark)| mark.starts_with("done ")).count()
     }
 
     /// The names of all containers so far.
-    pub fn containers(&self) -> Vec<&str> {
+    pub(crate) fn containers(&self) -> Vec<&str> {
         let runs = self.0.iter().filter_map(|(_, mark)| mark.strip_prefix("begin run "));
         runs.collect()
     }
