@@ -15,7 +15,10 @@ use berth_types::{Result, ResultExt};
 /// When that can't be done.
 pub(crate) fn seal() -> Result<()> {
     match exec::is_sealed().context(|| "look at the running program")? {
-        true => Ok(()),
+        // Executed through a descriptor, it is called by that one's number until now.
+        true => rustix::thread::set_name(c"berth-oci")
+            .map_err(std::io::Error::from)
+            .context(|| "name the process"),
         false => run_again().map(|never| match never {}),
     }
 }

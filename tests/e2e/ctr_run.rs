@@ -76,6 +76,9 @@ fn the_shims_program_is_out_of_reach() {
     let program = format!("/proc/{shim}/exe");
     let error = std::fs::File::options().write(true).open(&program).expect_err("not writable");
     assert_eq!(error.kind(), std::io::ErrorKind::ReadOnlyFilesystem);
+    // It is executed through a descriptor, and is still found by its name.
+    let name = std::fs::read_to_string(format!("/proc/{shim}/comm")).expect("read a name");
+    assert_eq!(name, "containerd-shim\n");
 }
 
 #[test]

@@ -36,7 +36,9 @@ pub(crate) fn measure(bench: &Bench, peers: &mut [Peer], table: &mut Table) -> R
         let Some(engine) = directories::berth(peer) else { continue };
         directories::within(engine, || -> Result<()> {
             peer.pull(&reference)?;
-            (0..rounds).try_for_each(|_| Ok(samples.add(take(peer, &reference)?)))?;
+            for _ in 0..rounds {
+                samples.add(take(peer, &reference)?);
+            }
             peer.remove_image(&reference)
         })?;
     }

@@ -11,6 +11,7 @@ pub mod interface;
 pub mod last_close;
 pub mod loop_device;
 pub mod loopback;
+pub mod malloc;
 pub mod mount;
 pub mod namespace;
 mod netlink;

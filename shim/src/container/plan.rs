@@ -1,7 +1,7 @@
 //! The checked `config.json`: whatever can be wrong with it is found before anything is made.
 
 use std::os::fd::OwnedFd;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Component, PathBuf};
 
 use berth_sys::mount::Propagation;
 use berth_sys::namespace::Namespaces;
@@ -197,7 +197,8 @@ pub fn cgroup_path(spec: &Spec, id: &str) -> PathBuf {
     let named = spec.linux.as_ref().and_then(|linux| linux.cgroups_path.as_deref());
     match named.filter(|path| !path.is_empty()) {
         Some(path) => PathBuf::from(path),
-        None => Path::new("/berth").join(id),
+        // Without a parent of its own, which would be made and removed with most containers.
+        None => PathBuf::from(format!("/berth-{id}")),
     }
 }
 

@@ -33,7 +33,7 @@ pub(super) fn cleanup(flags: &Flags) -> Result<()> {
         Err(error) => {
             tracing::warn!("the container is looked for where it usually is: {error}");
             let usual =
-                [format!("/{}/{}", flags.namespace, flags.id), format!("/berth/{}", flags.id)];
+                [format!("/{}/{}", flags.namespace, flags.id), format!("/berth-{}", flags.id)];
             usual.iter().try_for_each(|path| end(Path::new(path)))
         }
     };

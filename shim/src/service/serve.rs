@@ -1,5 +1,6 @@
 //! `serve`: the shim itself. It listens on the socket that is its standard input.
 
+use std::ffi::CStr;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixListener as StdListener;
 use std::path::{Path, PathBuf};
@@ -16,6 +17,9 @@ use super::shim::{Service, Shim};
 use super::{bundle, reaper};
 use crate::log::{Format, Log};
 
+/// What lists of processes call the shim: as much of its program's name as they have room for.
+/// It is executed through a descriptor, whose number it would be called by.
+const NAME: &CStr = c"containerd-shim";
 /// How long the shim's end waits for its last events to be forwarded.
 const FAREWELL: Duration = Duration::from_secs(2);
 /// How long the answer to Shutdown may take to leave.
@@ -28,6 +32,9 @@ const LAST_ANSWER: Duration = Duration::from_millis(10);
 /// on.
 pub(super) fn serve(flags: &Flags) -> Result<()> {
     Log { debug: flags.debug, format: Format::Text, file: None }.start();
+    rustix::thread::set_name(NAME)
+        .map_err(std::io::Error::from)
+        .context(|| "name the shim's process")?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

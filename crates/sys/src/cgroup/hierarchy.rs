@@ -2,12 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use berth_types::{Error, Result, ResultExt};
 
 use super::Controller;
 use super::path::CgroupPath;
+
+/// Where distributions mount them.
+const USUAL: &str = "/sys/fs/cgroup";
 
 /// How the machine has its control groups.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,10 +50,15 @@ pub struct Hierarchies {
 }
 
 impl Hierarchies {
-    /// Reads `/proc/self/mountinfo` and `/proc/self/cgroup` (cgroups(7), proc(5)).
+    /// Reads `/proc/self/cgroup`, and `/proc/self/mountinfo` unless all hierarchies are where
+    /// they usually are: each container adds a dozen lines to that (cgroups(7), proc(5)).
     pub fn discover() -> Result<Self> {
         let read = |path: &str| fs::read_to_string(path).context(|| format!("read {path}"));
-        let found = Self::parse(&read("/proc/self/mountinfo")?, &read("/proc/self/cgroup")?);
+        let own = read("/proc/self/cgroup")?;
+        if let Some(found) = Self::usual(Path::new(USUAL), &own) {
+            return Ok(found);
+        }
+        let found = Self::parse(&read("/proc/self/mountinfo")?, &own);
         if found.v1.is_empty() && found.v2.is_none() {
             return Err(Error::failed_precondition(
                 "no cgroup file system is mounted: mount cgroup2 at /sys/fs/cgroup",
@@ -66,6 +74,34 @@ impl Hierarchies {
             (false, Some(_)) => Version::Hybrid,
             (false, None) => Version::V1,
         }
+    }
+
+    /// Every hierarchy that `own` lists, at its usual place below `directory`, with the hierarchy's
+    /// root at the top; `None` unless all are found so.
+    fn usual(directory: &Path, own: &str) -> Option<Self> {
+        let mut found = Self::default();
+        for line in own.lines() {
+            let (_, names, path) = own_fields(line)?;
+            let own = Path::new(path).strip_prefix("/").ok()?.to_owned();
+            if climbs(&own) {
+                return None;
+            }
+            if names.is_empty() {
+                let places = [directory.to_owned(), directory.join("unified")];
+                let mut tops = places.into_iter().filter(|place| is_top_of_v2(place));
+                found.v2 = Some(Hierarchy { mount: tops.next()?, own });
+                continue;
+            }
+            let controllers: Vec<_> = names.split(',').filter_map(Controller::from_v1).collect();
+            let mount = directory.join(names);
+            if !controllers.is_empty() && !is_top_of_v1(&mount) {
+                return None;
+            }
+            let hierarchy = Hierarchy { mount, own };
+            let places = controllers.into_iter().map(|controller| (controller, hierarchy.clone()));
+            found.v1.extend(places);
+        }
+        (!found.v1.is_empty() || found.v2.is_some()).then_some(found)
     }
 
     fn parse(mountinfo: &str, own: &str) -> Self {
@@ -86,6 +122,22 @@ impl Hierarchies {
         }
         found
     }
+}
+
+/// Whether `directory` is the root of a v1 hierarchy: nothing else has this file.
+fn is_top_of_v1(directory: &Path) -> bool {
+    directory.join("release_agent").exists()
+}
+
+/// Whether `directory` is the root of the v2 hierarchy: all below it have a type.
+fn is_top_of_v2(directory: &Path) -> bool {
+    directory.join("cgroup.controllers").exists() && !directory.join("cgroup.type").exists()
+}
+
+/// The number, the controllers and the path of a line of `/proc/self/cgroup`.
+fn own_fields(line: &str) -> Option<(&str, &str, &str)> {
+    let mut fields = line.splitn(3, ':');
+    Some((fields.next()?, fields.next()?, fields.next()?))
 }
 
 /// A line of mountinfo that mounts cgroups.
@@ -119,8 +171,7 @@ fn unescape(text: &str) -> PathBuf {
 /// `root`. A caller outside of what the mount shows counts as being at its top.
 fn own_path(own: &str, controller: Option<&str>, root: &Path) -> PathBuf {
     let line = own.lines().find_map(|line| {
-        let mut fields = line.splitn(3, ':');
-        let (id, names, path) = (fields.next()?, fields.next()?, fields.next()?);
+        let (id, names, path) = own_fields(line)?;
         let here = match controller {
             Some(name) => names.split(',').any(|other| other == name),
             None => id == "0" && names.is_empty(),
@@ -128,8 +179,12 @@ fn own_path(own: &str, controller: Option<&str>, root: &Path) -> PathBuf {
         here.then_some(Path::new(path))
     });
     let below = line.and_then(|path| path.strip_prefix(root).ok()).unwrap_or(Path::new(""));
-    let outside = below.components().any(|part| part == std::path::Component::ParentDir);
-    if outside { PathBuf::new() } else { below.to_owned() }
+    if climbs(below) { PathBuf::new() } else { below.to_owned() }
+}
+
+/// Whether `path` leads out of where it starts: the caller is outside its cgroup namespace.
+fn climbs(path: &Path) -> bool {
+    path.components().any(|part| part == Component::ParentDir)
 }
 
 #[cfg(test)]
@@ -166,6 +221,55 @@ mod tests {
         let v2 = found.v2.unwrap();
         assert_eq!(v2.mount, Path::new("/sys/fs/my cgroup"));
         assert_eq!(v2.own, Path::new(""));
+    }
+
+    #[test]
+    fn usual_places_are_taken_only_if_all_hierarchies_are_there_from_their_roots() {
+        let directory = tempfile::tempdir().unwrap();
+        let at = |name: &str| directory.path().join(name);
+        let touch = |name: &str| {
+            fs::create_dir_all(at(name).parent().unwrap()).unwrap();
+            fs::write(at(name), "").unwrap();
+        };
+        let usual = |own| Hierarchies::usual(directory.path(), own);
+        touch("cpu,cpuacct/release_agent");
+        let found = usual("3:name=elogind:/1\n2:cpu,cpuacct:/a/b\n").unwrap();
+        assert_eq!(found.version(), Version::V1);
+        assert_eq!(found.v1[&Controller::Cpu].mount, at("cpu,cpuacct"));
+        assert_eq!(found.v1[&Controller::Cpuacct].own, Path::new("a/b"));
+        // One that is elsewhere, and one whose top is not its root.
+        let both = "4:memory:/\n2:cpu,cpuacct:/\n";
+        assert_eq!(usual(both), None);
+        touch("memory/cgroup.procs");
+        assert_eq!(usual(both), None);
+        touch("memory/release_agent");
+        assert_eq!(usual(both).unwrap().v1.len(), 3);
+
+        assert_eq!(usual("0::/\n"), None);
+        touch("unified/cgroup.controllers");
+        let found = usual("2:cpu,cpuacct:/\n0::/x\n").unwrap();
+        assert_eq!(found.version(), Version::Hybrid);
+        assert_eq!(found.v2.unwrap().mount, at("unified"));
+        touch("cgroup.controllers");
+        let found = usual("0::/x\n").unwrap();
+        assert_eq!(found.version(), Version::V2);
+        assert_eq!(found.v2.unwrap(), Hierarchy { mount: at(""), own: "x".into() });
+        touch("cgroup.type");
+        touch("unified/cgroup.type");
+        assert_eq!(usual("0::/x\n"), None);
+        // A caller outside its cgroup namespace's root.
+        fs::remove_file(at("cgroup.type")).unwrap();
+        assert_eq!(usual("0::/../x\n"), None);
+    }
+
+    #[test]
+    fn usual_places_and_the_table_of_mounts_agree() {
+        let read = |path| fs::read_to_string(path).unwrap();
+        let own = read("/proc/self/cgroup");
+        let parsed = Hierarchies::parse(&read("/proc/self/mountinfo"), &own);
+        if let Some(found) = Hierarchies::usual(Path::new(USUAL), &own) {
+            assert_eq!(found, parsed);
+        }
     }
 
     #[test]
