@@ -60,6 +60,29 @@ async fn a_committed_layer_is_one_file() {
     assert_eq!(unknown.kind(), Kind::NotFound);
 }
 
+/// Flips and truncations anywhere.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_thousand_damages_of_a_layer_are_found() {
+    let scratch = Scratch::new();
+    let snapshotter = open(scratch.path());
+    layer(&*snapshotter, "one", "").await;
+    let image = scratch.path().join("erofs/1/layer.erofs");
+    let good = fs::read(&image).expect("an image");
+    for round in 0..1000 {
+        let at = round * 7919 % good.len();
+        let mut damaged = good.clone();
+        match round % 2 {
+            0 => damaged[at] ^= 1 << (round / 2 % 8),
+            _ => damaged.truncate(at),
+        }
+        fs::write(&image, damaged).expect("damage");
+        let found = snapshotter.check("one").await.expect("look at it");
+        assert!(found.is_some(), "round {round}");
+    }
+    fs::write(&image, good).expect("mend");
+    assert_eq!(snapshotter.check("one").await.expect("look at it"), None);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn layers_are_mounted_once_while_they_are_needed() {
     let scratch = Scratch::new();

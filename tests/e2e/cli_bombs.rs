@@ -1,6 +1,5 @@
 //! Layers that are far larger than they look: refused by a limit, with little memory, and gone.
 
-use std::fs;
 use std::io::Write;
 use std::process::{Command, Stdio};
 
@@ -63,17 +62,6 @@ fn files() -> Vec<u8> {
     pieces.flatten().collect()
 }
 
-/// The peak of the daemon's memory since it was last asked to forget it, in kB.
-fn peak(engine: &Engine) -> u64 {
-    let status = fs::read_to_string(format!("/proc/{}/status", engine.daemon_pid())).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
-    line.trim().trim_end_matches(" kB").parse().unwrap()
-}
-
-fn forget_peak(engine: &Engine) {
-    fs::write(format!("/proc/{}/clear_refs", engine.daemon_pid()), "5").unwrap();
-}
-
 #[test]
 fn cli_bombs_are_refused_with_little_memory_and_leave_nothing() {
     let Some(engine) = Engine::berth() else { return };
@@ -96,10 +84,10 @@ fn cli_bombs_are_refused_with_little_memory_and_leave_nothing() {
     for (name, bomb, why) in bombs {
         assert!(bomb.len() < 16 << 20, "{name} has {} bytes", bomb.len());
         registry.push(&Image::busybox(name).layer(Layer::untrue(bomb)));
-        forget_peak(&engine);
-        let before = peak(&engine);
+        engine.forget_peak();
+        let before = engine.peak();
         engine.cli(&["pull", &registry.reference(name)]).exited(1).complains(why);
-        let grown = peak(&engine).saturating_sub(before);
+        let grown = engine.peak().saturating_sub(before);
         assert!(grown < MEMORY, "{name} took {grown} kB");
         for list in [["content", "ls", "-q"], ["leases", "ls", "-q"], ["images", "ls", "-q"]] {
             assert_eq!(engine.ctr(&list).success().stdout, "", "{name}: {list:?}");

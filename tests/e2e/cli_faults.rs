@@ -318,3 +318,36 @@ fn cli_a_container_whose_bundle_was_damaged_is_not_lost() {
         assert!(left.is_empty(), "{left:?}");
     }
 }
+
+/// Flips and truncations of any file of a bundle. `DAMAGES` says how many.
+#[test]
+fn cli_a_bundle_may_be_damaged_anywhere() {
+    let Some(mut engine) = engine() else { return };
+    let state_directory = engine.address().parent().unwrap().to_owned();
+    let bundles = state_directory.join("io.containerd.runtime.v2.task").join(engine.namespace());
+    let damages = std::env::var("DAMAGES").map_or(12, |damages| damages.parse().unwrap());
+    for round in 0..damages {
+        let id = engine.cli(&["run", "-d", BUSYBOX, "sleep", "1000"]).success().line().to_owned();
+        engine.stop_daemon(Signal::SIGKILL);
+        let entries = std::fs::read_dir(bundles.join(&id)).unwrap().map(Result::unwrap);
+        let files = entries.filter(|entry| entry.file_type().unwrap().is_file());
+        let mut files: Vec<_> = files.map(|entry| entry.path()).collect();
+        files.sort();
+        let file = &files[round % files.len()];
+        let mut bytes = std::fs::read(file).unwrap();
+        let at = if bytes.is_empty() { 0 } else { round * 7919 % bytes.len() };
+        match bytes.get_mut(at) {
+            Some(byte) if round / files.len() % 2 == 0 => *byte ^= 1 << (round % 8),
+            _ => bytes.truncate(at),
+        }
+        std::fs::write(file, bytes).unwrap();
+        let what = format!("byte {at} of {}", file.display());
+        engine.start_daemon();
+        let listed = engine.cli(&["ps", "-a", "-q", "--no-trunc"]).success().stdout;
+        assert!(listed.lines().any(|line| line == id), "{what}: {listed}");
+        assert_eq!(engine.cli(&["rm", "-f", &id]).code, 0, "{what}");
+        wait_until("the shim's end", || leaks::shims(engine.namespace()).is_empty());
+        let left = leaks::find(engine.namespace(), [&state_directory, engine.root()]);
+        assert!(left.is_empty(), "{what}: {left:?}");
+    }
+}

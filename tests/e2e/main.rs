@@ -8,6 +8,7 @@ mod cli_bombs;
 mod cli_check;
 mod cli_containers;
 mod cli_disk;
+mod cli_documents;
 mod cli_faults;
 mod cli_full_disks;
 mod cli_images;

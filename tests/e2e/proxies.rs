@@ -4,7 +4,9 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use berth_tests::{Engine, Finished, Flavor, Image, Layer, Registry, Running, built, wait_until};
+use berth_tests::{
+    Engine, Finished, Flavor, Image, Layer, Registry, Running, built, noise, wait_until,
+};
 use berth_types::Digest;
 use nix::sys::signal::Signal;
 
@@ -48,6 +50,67 @@ fn a_snapshotter_of_another_process_serves_images_and_containers() {
     engine.ctr(&["images", "rm", "--sync", IMAGE]).success();
     assert_eq!(list(""), 0);
     assert!(!snapshotter.has_ended());
+}
+
+/// A layer that changes and removes what is below it, and links to it.
+fn changing() -> Layer {
+    Layer::new(|tar| {
+        let mut member = |path: &str, kind, target: &str, content: &[u8]| {
+            let mut header = tar::Header::new_gnu();
+            header.set_entry_type(kind);
+            header.set_mode(0o644);
+            header.set_size(content.len() as u64);
+            match target {
+                "" => tar.append_data(&mut header, path, content).unwrap(),
+                target => tar.append_link(&mut header, path, target).unwrap(),
+            }
+        };
+        member("etc/.wh.group", tar::EntryType::Regular, "", b"");
+        member("etc/passwd", tar::EntryType::Regular, "", b"root:x:0:0::/:/bin/sh\n");
+        member("linked", tar::EntryType::Link, "noise", b"");
+    })
+}
+
+/// `berth` pulls, runs, checks and removes on a snapshotter that another process serves, in each
+/// form of layers.
+#[test]
+fn cli_images_are_pulled_onto_a_snapshotter_of_another_process() {
+    let registry = Registry::start();
+    registry.push(
+        &Image::busybox("mine").layer(Layer::of_noise("noise", 7, 1 << 20)).layer(changing()),
+    );
+    let name = registry.reference("mine");
+    for form in ["overlayfs", "native", "erofs"] {
+        let Some(mut engine) = Engine::prepare() else { return };
+        let socket = engine.path("s.sock");
+        let mut command = Command::new(built("berth-snapshotter"));
+        command.arg("--address").arg(&socket).arg("--root").arg(engine.path("proxied"));
+        command.args(["--snapshotter", form]);
+        let mut snapshotter = Running::start(&mut command, &engine.path("snapshotter.log"));
+        wait_until("the snapshotter", || socket.exists());
+        let plugin =
+            "snapshotter = \"other\"\n[proxy_plugins.other]\ntype = \"snapshot\"\naddress = ";
+        engine.configure(&format!("{plugin}{socket:?}\n"));
+        engine.start_daemon();
+        engine.cli(&["pull", &name]).success();
+        let script = "sha256sum </noise; sha256sum </linked; cat /etc/passwd; ls /etc";
+        let seen = engine.cli(&["run", "--rm", &name, "sh", "-c", script]).success().stdout;
+        let sum = format!("{}  -\n", Digest::of(&noise(7, 1 << 20)).hex());
+        let expected =
+            format!("{sum}{sum}root:x:0:0::/:/bin/sh\nhostname\nhosts\npasswd\nresolv.conf\n");
+        assert_eq!(seen, expected, "{form}");
+        engine.cli(&["pull", &name]).success();
+        engine.cli(&["system", "check"]).success();
+        engine.cli(&["rmi", &name]).success();
+        let list = engine.ctr(&["snapshots", "--snapshotter", "other", "ls"]).success().stdout;
+        assert_eq!(list.lines().count(), 1, "{form}: {list}");
+        engine.stop_daemon(Signal::SIGTERM);
+        snapshotter.stop(Signal::SIGTERM);
+        // Who needs it is told that it is gone.
+        engine.start_daemon();
+        engine.cli(&["pull", &name]).exited(1).complains("snapshotter other");
+        assert_eq!(engine.ctr(&["images", "ls", "-q"]).success().stdout, "");
+    }
 }
 
 /// An engine whose content `keeper` keeps.

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use nix::mount::{MntFlags, umount2};
 use tempfile::TempDir;
@@ -45,11 +45,21 @@ impl SmallDisk {
         let image = directory.path().join("image");
         let file = File::create(&image).expect("a file for a disk");
         file.set_len(megabytes << 20).expect("a size for a disk");
+        let name = image.to_str().expect("a path");
+        let all = [&["-q", "-m", "0"], options, &[name]].concat();
+        Finished::run("mkfs.ext4", &all, b"").success();
+        Self::mount(directory, &image)
+    }
+
+    /// The filesystem that is in the file `image`.
+    pub fn of(image: &Path) -> Self {
+        Self::mount(tempfile::tempdir().expect("a directory"), image)
+    }
+
+    fn mount(directory: TempDir, image: &Path) -> Self {
         let disk = Self { directory };
         let (image, path) = (image.to_str().expect("a path"), disk.path());
         std::fs::create_dir(&path).expect("a mount point");
-        let all = [&["-q", "-m", "0"], options, &[image]].concat();
-        Finished::run("mkfs.ext4", &all, b"").success();
         let path = path.to_str().expect("a path");
         Finished::run("mount", &["-o", "loop", image, path], b"").success();
         disk
@@ -64,6 +74,12 @@ impl SmallDisk {
     pub fn free(&self) -> u64 {
         let stat = rustix::fs::statvfs(self.path()).expect("look at a filesystem");
         stat.f_bavail * stat.f_frsize
+    }
+
+    /// Bytes that are taken.
+    pub fn used(&self) -> u64 {
+        let stat = rustix::fs::statvfs(self.path()).expect("look at a filesystem");
+        (stat.f_blocks - stat.f_bfree) * stat.f_frsize
     }
 }
 

@@ -121,6 +121,11 @@ impl Engine {
         self.root = root;
     }
 
+    /// Works in another namespace than this test's own, which must be nobody else's.
+    pub fn set_namespace(&mut self, namespace: &str) {
+        namespace.clone_into(&mut self.namespace);
+    }
+
     /// Lets the daemon find programs in `directory`, from its next start.
     pub fn add_to_path(&mut self, directory: PathBuf) {
         self.programs = Some(directory);
@@ -178,6 +183,20 @@ impl Engine {
     /// The daemon's process id.
     pub fn daemon_pid(&self) -> u32 {
         self.daemon.as_ref().expect("the daemon runs").pid()
+    }
+
+    /// The peak of the daemon's memory since [`Engine::forget_peak`], in kB.
+    pub fn peak(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.daemon_pid()));
+        let status = status.expect("read the daemon's status");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("a peak");
+        line.trim().trim_end_matches(" kB").parse().expect("a number of kB")
+    }
+
+    /// Lets the peak of the daemon's memory be what it has now.
+    pub fn forget_peak(&self) {
+        let path = format!("/proc/{}/clear_refs", self.daemon_pid());
+        fs::write(path, "5").expect("clear the peak");
     }
 
     /// Whose daemon it is.

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 use std::fs;
 use std::net::TcpListener;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Once;
 
@@ -86,13 +87,25 @@ impl Registry {
     }
 
     /// The certificate of the private authority, a PEM file.
-    pub fn authority(&self) -> std::path::PathBuf {
+    pub fn authority(&self) -> PathBuf {
         self.directory.path().join("ca.crt")
     }
 
     /// The full name of an image in this registry.
     pub fn reference(&self, name: &str) -> String {
         format!("{}/{name}", self.host())
+    }
+
+    /// Copies what it has to `DIRECTORY/registry`, with the configuration of a registry that has it
+    /// at `/registry` and listens as this one does.
+    pub fn copy_to(&self, directory: &Path) {
+        let (from, to) = (self.directory.path(), directory.join("registry"));
+        fs::create_dir(&to).expect("make a directory");
+        let data = from.join("data");
+        Finished::run("cp", &[Path::new("-a"), &data, &to], b"").success();
+        let config = fs::read_to_string(from.join("config.yml")).expect("read a configuration");
+        let config = config.replace(from.to_str().expect("a path"), "/registry");
+        fs::write(to.join("config.yml"), config).expect("write a configuration");
     }
 
     /// How often blobs were fetched whole or in part, by what the registry logged.
@@ -123,7 +136,7 @@ impl Registry {
         fs::write(self.stored(blob), blob).expect("mend a stored blob");
     }
 
-    fn stored(&self, blob: &[u8]) -> std::path::PathBuf {
+    fn stored(&self, blob: &[u8]) -> PathBuf {
         let digest = Digest::of(blob);
         let hex = digest.hex();
         let below = format!("data/docker/registry/v2/blobs/sha256/{}/{hex}/data", &hex[..2]);

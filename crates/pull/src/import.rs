@@ -49,7 +49,8 @@ impl Puller {
         let found = names::find(&scope, &archive).await?;
         for Named { name, target } in &found {
             let snapshotter = request.snapshotter.clone();
-            let session = self.session(&scope, None, snapshotter, progress.clone(), Policy::Keep);
+            let mut session =
+                self.session(&scope, None, snapshotter, progress.clone(), Policy::Keep);
             session.realize(target, &request.platform).await.context(|| name.clone())?;
         }
         // Not before all of them are there: an archive is imported as a whole or not at all.

@@ -28,8 +28,7 @@ impl Session {
             self.progress.tell(blob, Phase::Exists, blob.size);
             return Ok(());
         }
-        let writer = self.complete(self.writer(blob).await?, layer).await?;
-        self.commit(writer, blob, BlobLabels::new()).await?;
+        self.store(self.writer(blob).await?, layer).await?;
         self.progress.tell(blob, Phase::Done, blob.size);
         Ok(())
     }
@@ -45,8 +44,7 @@ impl Session {
                     return self.stream(writer, layer, target).await;
                 }
                 // What an earlier try stored is not read twice: the rest is fetched first.
-                let writer = self.complete(writer, layer).await?;
-                self.commit(writer, blob, BlobLabels::new()).await?;
+                self.store(writer, layer).await?;
             }
         }
         self.unpack_stored(layer, target).await
@@ -64,6 +62,21 @@ impl Session {
         let labels = self.drop_on_error(layer, verify(layer, &outcome)).await?;
         self.commit(writer, &layer.blob, labels).await?;
         Ok(outcome)
+    }
+
+    /// Fetches what `writer` lacks of a blob, and makes a blob of it.
+    async fn store(&self, writer: ContentWriter, layer: &Layer) -> Result<()> {
+        let blob = &layer.blob;
+        let resumed = writer.status().offset > 0;
+        let writer = self.complete(writer, layer).await?;
+        match self.commit(writer, blob, BlobLabels::new()).await {
+            // What an earlier try had stored was damaged, and is dropped: now all of it.
+            Err(error) if resumed && error.kind() == Kind::FailedPrecondition => {
+                let writer = self.complete(self.writer(blob).await?, layer).await?;
+                self.commit(writer, blob, BlobLabels::new()).await
+            }
+            done => done,
+        }
     }
 
     /// Fetches what `writer` lacks, which may be nothing.

@@ -150,19 +150,25 @@ impl Puller {
         let name = name.unwrap_or_else(|| reference.to_string());
         let purpose = format!("pull {reference} for {platform}");
         let leases = &self.shared.leases;
-        let policy = match self.shared.of_pulls {
-            Blobs::Keep => Policy::Keep,
-            Blobs::Discard => Policy::Discard,
-        };
+        let policy = self.policy_of_pulls();
         let image = leases
             .with(&self.shared.metadata, &namespace, &purpose, async |scope| {
-                let session = self.session(&scope, Some(repository), snapshotter, progress, policy);
+                let mut session =
+                    self.session(&scope, Some(repository), snapshotter, progress, policy);
                 session.realize(&target, &platform).await?;
                 self.name(&namespace, &name, &target).await
             })
             .await?;
         self.give_space_back().await;
         Ok(image)
+    }
+
+    /// What becomes of the blobs of images that are pulled.
+    pub(crate) fn policy_of_pulls(&self) -> Policy {
+        match self.shared.of_pulls {
+            Blobs::Keep => Policy::Keep,
+            Blobs::Discard => Policy::Discard,
+        }
     }
 
     /// Collects blobs that are discarded now: what comes next may need the space.
@@ -195,7 +201,8 @@ impl Puller {
             let (leases, metadata) = (&this.shared.leases, &this.shared.metadata);
             leases
                 .with(metadata, &namespace, &purpose, async |scope| {
-                    let session = this.session(&scope, None, snapshotter, progress, Policy::Leave);
+                    let mut session =
+                        this.session(&scope, None, snapshotter, progress, Policy::Leave);
                     session.realize(&target, &platform).await
                 })
                 .await

@@ -75,6 +75,11 @@ pub(crate) async fn label(scope: &Scope, digest: &Digest, wanted: BlobLabels) ->
     Ok(())
 }
 
+/// Whether a manifest with `labels` keeps layers.
+pub(crate) fn keeps_layers(labels: &BlobLabels) -> bool {
+    labels.keys().any(|key| key.starts_with(KEEPS_LAYER))
+}
+
 /// Takes the labels by which a manifest keeps its layers away.
 pub(crate) async fn let_go_of_layers(scope: &Scope, manifest: &Digest) -> Result<()> {
     let mut info = scope.content().info(manifest)?;

@@ -87,8 +87,8 @@ impl Puller {
     }
 
     /// Fetches and unpacks what a namespace lacks of the image at `target`, records included, from
-    /// the first of `sources` that has it. Goes on when the caller gives up. Returns where it came
-    /// from.
+    /// the first of `sources` that has it; blobs that were discarded stay away. Goes on when the
+    /// caller gives up. Returns where it came from.
     ///
     /// # Errors
     /// As for [`refetch`](Self::refetch).
@@ -105,18 +105,18 @@ impl Puller {
         let work = async move {
             let (leases, metadata) = (this.leases(), this.metadata());
             let purpose = format!("repair {} for {platform}", target.digest);
-            leases
+            let completed = leases
                 .with(metadata, &namespace, &purpose, async |scope| {
                     let mut failed = no_source(&target.digest);
                     for source in sources {
                         let repository = this.client().repository(&source, Credentials::Anonymous);
                         let (snapshotter, silent) = (snapshotter.clone(), Progress::silent());
-                        let session = this.session(
+                        let mut session = this.session(
                             &scope,
                             Some(repository),
                             snapshotter,
                             silent,
-                            Policy::Keep,
+                            Policy::Restore,
                         );
                         match session.realize(&target, &platform).await {
                             Ok(_) => return Ok(source),
@@ -125,7 +125,9 @@ impl Puller {
                     }
                     Err(failed)
                 })
-                .await
+                .await?;
+            this.give_space_back().await;
+            Ok(completed)
         };
         self.run(work).await
     }
@@ -152,7 +154,10 @@ impl Puller {
                         this.session(&scope, repository, snapshotter, silent, Policy::Keep);
                     session.remake(&chain).await
                 })
-                .await
+                .await?;
+            // The blob, if nothing else keeps it.
+            this.give_space_back().await;
+            Ok(())
         };
         self.run(work).await
     }

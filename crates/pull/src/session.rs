@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::blocking;
 use crate::choice::{Choice, Documents, Step, choose};
-use crate::discard::{archive, is_there};
+use crate::discard::{FROM, archive, is_there};
 use crate::lease::may_pass;
 use crate::progress::Progress;
 use crate::puller::Puller;
@@ -28,6 +28,9 @@ pub(crate) enum Policy {
     Discard,
     /// Those that are there now.
     Leave,
+    /// What an earlier operation on the image decided: all that its manifest keeps, none where it
+    /// let go of them.
+    Restore,
 }
 
 /// One operation on one image.
@@ -49,7 +52,7 @@ impl Session {
     /// Brings the image at `target` into the stores, unpacked, and labels its blobs so that they
     /// stay together.
     pub(crate) async fn realize(
-        &self,
+        &mut self,
         target: &Descriptor,
         platform: &Platform,
     ) -> Result<Resolved> {
@@ -57,11 +60,14 @@ impl Session {
         for Step { index, entries } in way {
             record::label(&self.scope, &index, record::keeps_entries(&entries)).await?;
         }
+        if self.policy == Policy::Restore {
+            self.policy = self.earlier_policy(&image)?;
+        }
         let mut kept = Vec::new();
         for (position, layer) in image.layers.iter().enumerate() {
             if match self.policy {
                 Policy::Keep => true,
-                Policy::Discard => false,
+                Policy::Discard | Policy::Restore => false,
                 Policy::Leave => is_there(&self.scope, &layer.blob)?,
             } {
                 kept.push((position, &layer.blob.digest));
@@ -81,6 +87,17 @@ impl Session {
             self.discard(&image).await?;
         }
         Ok(image)
+    }
+
+    /// What was decided for the blobs of an image that was here before.
+    fn earlier_policy(&self, image: &Resolved) -> Result<Policy> {
+        let labels = self.scope.content().info(&image.manifest.digest)?.labels;
+        Ok(match (record::keeps_layers(&labels), labels.contains_key(FROM)) {
+            (true, _) => Policy::Keep,
+            (false, true) => Policy::Discard,
+            // Nothing is left that says it.
+            (false, false) => self.puller.policy_of_pulls(),
+        })
     }
 
     /// Brings back the blobs of layers that have to be unpacked and are nowhere else.
@@ -189,7 +206,7 @@ impl Documents for Session {
         let _alone = self.puller.blobs().lock(digest.clone()).await;
         if !self.has(digest).await? {
             let mut writer = self.writer(described).await?;
-            if writer.status().offset != described.size {
+            if writer.status().offset != described.size || writer.digest() != *digest {
                 let bytes = self.puller.unless_stopped(self.fetch_document(described)).await?;
                 writer = blocking(move || {
                     writer.truncate(0)?;

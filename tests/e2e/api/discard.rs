@@ -284,3 +284,31 @@ fn the_option_counts_from_the_next_pull_on() {
     assert_eq!(berth.blobs(), (Vec::new(), 0));
     assert_eq!(berth.engine().snapshots(), 0);
 }
+
+#[test]
+fn a_repair_brings_no_discarded_blobs_back() {
+    let Some(discarding) = Discarding::start() else { return };
+    let registry = Registry::start();
+    let image = foreign("one");
+    registry.push(&image);
+    let name = registry.reference("one");
+    let engine = discarding.engine();
+    engine.cli(&["pull", &name]).success();
+    discarding.assert_discarded(&[&image]);
+    let mended = |found: &str| {
+        let check = engine.cli(&["system", "check"]).exited(1).stdout;
+        assert!(check.contains(found), "{check}");
+        engine.cli(&["system", "check", "--repair"]).success();
+        engine.cli(&["system", "check"]).success();
+        discarding.assert_discarded(&[&image]);
+    };
+    for document in [image.config_document(), image.manifest()] {
+        let digest = Digest::of(&document).to_string();
+        engine.ctr(&["content", "rm", &digest]).success();
+        mended(&format!("blob {digest}: missing"));
+    }
+    let (layer, _) = image_with(engine, b"own\n");
+    fs::write(layer, "").unwrap();
+    mended("zero bytes");
+    assert_eq!(discarding.sees(&name, "cat /own"), "own\n");
+}

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use berth_metadata::WriterRequest;
 use berth_types::{Digest, Kind};
 
 use crate::fixture::{Fixture, NAMESPACE};
@@ -54,6 +55,35 @@ async fn a_second_pull_fetches_only_what_is_missing() {
     assert_eq!(scope.leases().list(&[]).unwrap(), []);
     assert_eq!(fixture.snapshots().await.len(), 4);
     assert_eq!(fixture.metadata.collect().await.unwrap(), Default::default());
+}
+
+/// A power cut may leave anything of what was not synced.
+#[tokio::test]
+async fn what_is_damaged_of_an_earlier_try_is_fetched_anew() {
+    let image = layered();
+    let all = parts(&image);
+    let server = Server::start(move |request, _| answer(&all, request)).await;
+    let fixture = Fixture::new().await;
+    let described = |layer: usize| image.layers[layer].descriptor();
+    let config = (Digest::of(&image.config), image.config.len());
+    let whole = |layer| (described(layer).digest, described(layer).size as usize);
+    let half = |layer| (described(layer).digest, described(layer).size as usize / 2);
+    for (digest, length) in [config, whole(0), half(1), half(3)] {
+        let request = WriterRequest {
+            reference: format!("pull-{digest}"),
+            total: 0,
+            expected: Some(digest.clone()),
+        };
+        let mut writer = fixture.scope(NAMESPACE).content().writer(request).await.unwrap();
+        writer.write(&vec![0; length]).unwrap();
+    }
+    let reference = format!("{}/a:v1", server.domain);
+    fixture.pull(&reference).await.unwrap();
+    for layer in &image.layers {
+        fixture.content.verify(&layer.descriptor().digest).unwrap();
+    }
+    assert_eq!(fixture.snapshots().await.len(), image.layers.len());
+    assert_eq!(fixture.content.statuses(|_| true).unwrap(), []);
 }
 
 #[tokio::test]

@@ -80,11 +80,13 @@ async fn passing_failures_are_tried_again_and_lasting_ones_end() {
     assert_eq!(repository1.manifest(&manifest()).await.unwrap(), MANIFEST);
     assert_eq!(server.requests().len(), 3);
 
-    let busy = Server::start(|_, _| Reply::new(500, &[], b"")).await;
-    let (reference, repository2) = repository(&busy.domain, "a");
-    let error = repository2.resolve(&reference).await.unwrap_err();
-    assert_eq!(error.kind(), Kind::Unavailable, "{error}");
-    assert_eq!(busy.requests().len(), 3);
+    for status in [500, 502, 503, 504] {
+        let busy = Server::start(move |_, _| Reply::new(status, &[], b"")).await;
+        let (reference, repository2) = repository(&busy.domain, "a");
+        let error = repository2.resolve(&reference).await.unwrap_err();
+        assert_eq!(error.kind(), Kind::Unavailable, "{error}");
+        assert_eq!(busy.requests().len(), 3, "{status}");
+    }
 
     let asks_for_ages =
         Server::start(|_, _| Reply::new(429, &[("retry-after", "86400")], b"")).await;
