@@ -185,6 +185,32 @@ fn control_groups_are_not_written() {
     });
 }
 
+/// runtime.md, "Delete": control groups that a container nests deeper than the name of a path can
+/// be long are removed all the same, and what runs in them is killed.
+#[test]
+fn deep_control_groups_are_removed() {
+    if !machine_has("/sys/fs/cgroup/devices/tasks") {
+        return;
+    }
+    on_ours("it gives up on names that are too long", |rig| {
+        rig.add_mount(json!({
+            "destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup",
+        }));
+        rig.namespace("pid", None);
+        let line = format!(
+            "cd /sys/fs/cgroup/devices; i=0; while [ $i -lt 40 ]; do
+                 mkdir {name} && cd -P {name} || exit; i=$((i + 1)); done
+             echo 0 > cgroup.procs; : > /ready; sleep 1000 & exec sleep 1000",
+            name = "x".repeat(200)
+        );
+        rig.create(&["sh", "-c", &line]).success();
+        rig.verb(&["start"]).success();
+        berth_tests::wait_until("the container", || rig.root().join("ready").exists());
+        rig.verb(&["delete", "--force"]).success();
+        rig.assert_nothing_left();
+    });
+}
+
 /// CVE-2024-21626: a working directory by a descriptor of the runtime's.
 #[test]
 fn the_working_directory_is_inside() {
@@ -303,14 +329,39 @@ fn nothing_feigns_proc() {
         let fake = rig.bundle().join("fake");
         fs::create_dir_all(fake.join("self/attr")).unwrap();
         fs::write(fake.join("file"), "").unwrap();
+        symlink("/proc", rig.root().join("link-to-proc")).unwrap();
+        symlink("../../proc/sys", rig.root().join("link-to-sys")).unwrap();
         for (source, destination) in [
             (fake.clone(), "/proc"),
             (fake.clone(), "/proc/self/attr"),
             (fake.join("file"), "/proc/self/attr/exec"),
             (fake.clone(), "/tmp/../proc/sys"),
+            (fake.clone(), "/link-to-proc"),
+            (fake.clone(), "/link-to-sys"),
+            (fake.join("file"), "/link-to-proc/self/attr/exec"),
         ] {
             let whole = rig.spec["mounts"].clone();
             rig.bind(&source, destination, &["rbind"]);
+            assert_ne!(rig.run(&["true"]).code, 0, "{destination}");
+            rig.spec["mounts"] = whole;
+        }
+    });
+}
+
+/// config.md, "Mounts": what is mounted over the root would be there for those who join and not for
+/// the container, with other files and without the masks. The image's links can lead there too.
+#[test]
+fn nothing_covers_the_root() {
+    on_both(|rig| {
+        symlink("/", rig.root().join("link")).unwrap();
+        let source = rig.bundle().join("source");
+        fs::create_dir(&source).unwrap();
+        for destination in ["/", "/.", "/tmp/..", "/link"] {
+            let whole = rig.spec["mounts"].clone();
+            rig.bind(&source, destination, &["rbind"]);
+            assert_ne!(rig.run(&["true"]).code, 0, "{destination}");
+            rig.spec["mounts"] = whole.clone();
+            rig.add_mount(json!({ "destination": destination, "type": "tmpfs", "source": "t" }));
             assert_ne!(rig.run(&["true"]).code, 0, "{destination}");
             rig.spec["mounts"] = whole;
         }
