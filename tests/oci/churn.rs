@@ -16,7 +16,7 @@ fn containers_come_and_go() {
     const AT_ONCE: u32 = 32;
     on_ours("it takes too long", |rig| {
         rig.spec["process"]["args"] = json!(["sleep", "1000"]);
-        // One for each, with a parent that comes and goes with its children.
+        // One for each.
         rig.spec["linux"].as_object_mut().unwrap().remove("cgroupsPath");
         rig.write_spec();
         let (next, count) = (AtomicU32::new(0), rounds("CHURN", 1000));
@@ -34,10 +34,11 @@ fn containers_come_and_go() {
                 });
             }
         });
+        let ours = format!("berth-{}-", rig.id);
         for hierarchy in fs::read_dir("/sys/fs/cgroup").unwrap().flatten() {
-            let groups = fs::read_dir(hierarchy.path().join("berth")).into_iter().flatten();
+            let groups = fs::read_dir(hierarchy.path()).into_iter().flatten();
             let names = groups.flatten().map(|entry| entry.file_name().into_string().unwrap());
-            let left: Vec<String> = names.filter(|name| name.starts_with(&rig.id)).collect();
+            let left: Vec<String> = names.filter(|name| name.starts_with(&ours)).collect();
             assert!(left.is_empty(), "{left:?}");
         }
     });

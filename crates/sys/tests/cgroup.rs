@@ -277,6 +277,25 @@ fn only_what_is_needed_is_made_and_all_is_removed() {
 }
 
 #[test]
+fn a_parent_comes_and_goes_with_its_children() {
+    let parent = unique_path();
+    let come_and_go = |name: &str| {
+        for _ in 0..100 {
+            let cgroup = Cgroup::create(&parent.join(&name), &parse("{}")).unwrap();
+            assert!(!cgroup.directories().is_empty());
+            cgroup.remove().unwrap();
+        }
+    };
+    std::thread::scope(|scope| {
+        for number in 0..4 {
+            scope.spawn(move || come_and_go(&format!("child-{number}")));
+        }
+    });
+    let left = Cgroup::open(&parent).unwrap().directories();
+    assert!(left.is_empty(), "{left:?}");
+}
+
+#[test]
 fn another_process_can_take_over() {
     let scratch = Scratch::new(r#"{"pids":{"limit":20}}"#);
     let mut child = scratch.run("echo ready; read -r end");
