@@ -71,7 +71,6 @@ fn run(args: Args) -> anyhow::Result<()> {
     for key in unknown {
         tracing::warn!(%key, "unknown configuration key is ignored");
     }
-    berth_sys::malloc::give_back();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(WORKERS)
         .enable_all()

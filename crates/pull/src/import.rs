@@ -8,6 +8,7 @@ use std::io::Read;
 
 use berth_metadata::Scope;
 use berth_proto::containerd::services::images::v1::Image;
+use berth_sys::malloc;
 use berth_types::{Result, ResultExt};
 
 use crate::progress::Progress;
@@ -33,7 +34,10 @@ impl Puller {
         let work = async move {
             let namespace = request.namespace.clone();
             let work = |scope| this.run_import(scope, request, reader, progress);
-            this.leases().with(this.metadata(), &namespace, "import", work).await
+            let imported = this.leases().with(this.metadata(), &namespace, "import", work).await;
+            // Its buffers are no longer needed.
+            tokio::task::spawn_blocking(malloc::give_back);
+            imported
         };
         self.run(work).await.context(|| "import images")
     }

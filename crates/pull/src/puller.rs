@@ -5,6 +5,7 @@ use std::sync::Arc;
 use berth_metadata::{Metadata, Scope};
 use berth_proto::containerd::services::images::v1::Image;
 use berth_registry::{Client, Credentials, Repository};
+use berth_sys::malloc;
 use berth_types::image::Descriptor;
 use berth_types::{Digest, Error, Platform, Reference, Result, ResultExt};
 use futures_util::future::BoxFuture;
@@ -138,7 +139,12 @@ impl Puller {
     pub async fn pull(&self, request: PullRequest, progress: Progress) -> Result<Image> {
         let this = self.clone();
         let what = request.reference.familiar();
-        let work = async move { this.run_pull(request, progress).await };
+        let work = async move {
+            let pulled = this.run_pull(request, progress).await;
+            // Its buffers are no longer needed.
+            tokio::task::spawn_blocking(malloc::give_back);
+            pulled
+        };
         self.run(work).await.context(|| format!("pull {what}"))
     }
 
