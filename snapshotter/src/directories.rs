@@ -27,6 +27,10 @@ pub(crate) fn make_directories(
     below: Option<&Path>,
 ) -> io::Result<()> {
     DirBuilder::new().mode(0o700).create(directory)?;
+    // Before the one that is looked for after a power cut, which may have taken the later ones.
+    if kind == Kind::Active {
+        DirBuilder::new().mode(0o711).create(directory.join("work"))?;
+    }
     let files = directory.join("fs");
     DirBuilder::new().mode(0o755).create(&files)?;
     match below {
@@ -37,9 +41,6 @@ pub(crate) fn make_directories(
         }
         // The mode above was subject to the umask.
         None => fs::set_permissions(&files, Permissions::from_mode(0o755))?,
-    }
-    if kind == Kind::Active {
-        DirBuilder::new().mode(0o711).create(directory.join("work"))?;
     }
     Ok(())
 }

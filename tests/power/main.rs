@@ -13,7 +13,7 @@ mod steps;
 use std::fs::File;
 use std::path::Path;
 
-use berth_tests::{Finished, SmallDisk};
+use berth_tests::{Finished, SmallDisk, wait_until};
 
 use crate::guest::Guest;
 use crate::outcome::Outcome;
@@ -125,5 +125,9 @@ fn strew(
 /// The filesystem bears it too: what is judged is berth, not the way the disk was made.
 fn check_filesystem(disk: &Path) {
     let disk = disk.to_str().unwrap();
+    // What was unmounted may be in use for a moment more.
+    wait_until("the disk to be free", || {
+        Finished::run("losetup", &["-j", disk], b"").success().stdout.is_empty()
+    });
     Finished::run("e2fsck", &["-fn", disk], b"").success();
 }

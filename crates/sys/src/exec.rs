@@ -10,7 +10,7 @@ use std::ptr;
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
 use rustix::mount::MountAttrFlags;
 
-use crate::mount::Filesystem;
+use crate::mount::overlay;
 
 /// Replaces the calling program by that at `path` (`execve(2)`); returns only when that failed.
 ///
@@ -41,11 +41,14 @@ pub fn sealed(path: &Path) -> io::Result<OwnedFd> {
     let (Some(directory), Some(name)) = (path.parent(), path.file_name()) else {
         return Err(io::Error::from_raw_os_error(libc::EINVAL));
     };
-    let overlay = Filesystem::open("overlay")?;
+    let unnamed = || io::Error::from_raw_os_error(libc::EINVAL);
+    let directory = directory.to_str().ok_or_else(unnamed)?;
+    let directory = directory.replace('\\', "\\\\").replace(':', "\\:");
     // An overlay needs two layers when it has no upper directory: the second is never looked at
     // for a name that the first has.
-    overlay.overlay_layers(&[directory, Path::new("/sys/kernel")])?;
-    let mount = overlay.mount(MountAttrFlags::MOUNT_ATTR_RDONLY)?;
+    let layers = format!("lowerdir={directory}:/sys/kernel");
+    let mount = overlay(&[&layers], MountAttrFlags::MOUNT_ATTR_RDONLY)?;
+    let mount = mount.ok_or_else(|| io::Error::from_raw_os_error(libc::ENAMETOOLONG))?;
     Ok(rustix::fs::openat2(
         &mount,
         name,

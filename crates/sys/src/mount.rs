@@ -6,7 +6,6 @@
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
-use std::path::Path;
 
 use rustix::fs::CWD;
 use rustix::io::Errno;
@@ -50,18 +49,6 @@ impl Filesystem {
         fsconfig_set_string(&self.0, key, value).map_err(|errno| self.explain(errno))
     }
 
-    /// Adds `layers`, the uppermost first, to an overlay that has none yet.
-    ///
-    /// # Errors
-    /// `EINVAL` from kernels before 6.8 and for a path of more than 255 bytes.
-    pub fn overlay_layers(&self, layers: &[&Path]) -> io::Result<()> {
-        for layer in layers {
-            fsconfig_set_string(&self.0, "lowerdir+", *layer)
-                .map_err(|errno| self.explain(errno))?;
-        }
-        Ok(())
-    }
-
     /// Makes the superblock, and a mount of it with `attributes` that is attached nowhere.
     ///
     /// # Errors
@@ -91,24 +78,40 @@ impl Filesystem {
 /// # Errors
 /// Those of the filesystem.
 pub fn overlay(options: &[&str], attributes: MountAttrFlags) -> io::Result<Option<OwnedFd>> {
+    match try_overlay(options, attributes, true)? {
+        None => try_overlay(options, attributes, false),
+        mounted => Ok(mounted),
+    }
+}
+
+/// The same with its layers given one by one, which Linux 6.8 can take, or in one value.
+fn try_overlay(
+    options: &[&str],
+    attributes: MountAttrFlags,
+    one_by_one: bool,
+) -> io::Result<Option<OwnedFd>> {
     let filesystem = Filesystem::open("overlay")?;
     for option in options {
-        let Some(lower) = option.strip_prefix("lowerdir=") else {
-            if option.len() > VALUE_MAX {
-                return Ok(None);
-            }
-            filesystem.option(option)?;
-            continue;
-        };
-        for layer in split_layers(lower) {
+        let layers = option.strip_prefix("lowerdir=").filter(|_| one_by_one);
+        for layer in layers.map(split_layers).into_iter().flatten() {
             if layer.len() > VALUE_MAX
                 || fsconfig_set_string(&filesystem.0, "lowerdir+", layer.as_str()).is_err()
             {
                 return Ok(None);
             }
         }
+        if layers.is_none() {
+            if option.len() > VALUE_MAX {
+                return Ok(None);
+            }
+            filesystem.option(option)?;
+        }
     }
-    filesystem.mount(attributes).map(Some)
+    match filesystem.mount(attributes) {
+        // Before 6.5 the filesystem sees its options only now, and explains nothing.
+        Err(error) if one_by_one && error.raw_os_error() == Some(libc::EINVAL) => Ok(None),
+        mounted => mounted.map(Some),
+    }
 }
 
 /// Splits the value of an overlay's `lowerdir` at its colons, undoing the escapes `\:` and `\\`.
@@ -366,5 +369,11 @@ mod tests {
         let mount = overlay(&[&lower], MountAttrFlags::empty()).unwrap().unwrap();
         rustix::fs::statat(&mount, "file99", rustix::fs::AtFlags::empty()).unwrap();
         assert!(lower.len() > rustix::param::page_size());
+        // As kernels need it that can't take layers one by one.
+        let two = format!("lowerdir={}", layers[98..].join(":"));
+        let mount = try_overlay(&[&two], MountAttrFlags::empty(), false).unwrap().unwrap();
+        for file in ["file98", "file99"] {
+            rustix::fs::statat(&mount, file, rustix::fs::AtFlags::empty()).unwrap();
+        }
     }
 }
