@@ -43,7 +43,11 @@ impl Task {
             Phase::Added if process.is_init() => {
                 Err(Error::failed_precondition("the container is being created"))
             }
-            Phase::Added => Ok(Exit::killed()),
+            Phase::Added => {
+                let exit = Exit::killed();
+                process.stop(exit);
+                Ok(exit)
+            }
             Phase::Created => {
                 process.signal(Signal::KILL.as_raw())?;
                 Ok(process.stopped().await)
