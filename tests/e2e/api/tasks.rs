@@ -193,3 +193,39 @@ async fn input_is_closed_and_a_terminal_resized() {
         assert_eq!(code(refused), Code::Unimplemented);
     }
 }
+
+/// Whoever waits for an exec already hears that nothing comes of it.
+#[tokio::test]
+async fn execs_that_come_to_nothing_are_waited_for_by_nobody() {
+    let api = Api::start().await;
+    api.engine.import(&Image::busybox(IMAGE));
+    api.engine.ctr(&["run", "-d", IMAGE, "one", "sleep", "1000"]).success();
+    let mut client = api.client(TasksClient::new);
+    let waiter = |exec_id: &str| {
+        let (mut client, request) = (client.clone(), api.request(wait(exec_id)));
+        tokio::spawn(async move { client.wait(request).await })
+    };
+    let delete = |exec_id: &str| {
+        let (container_id, exec_id) = ("one".into(), exec_id.into());
+        api.request(DeleteProcessRequest { container_id, exec_id })
+    };
+    let mut client = client.clone();
+    client.exec(api.request(exec("missing", &["no-such-command"]))).await.unwrap();
+    let waiting = waiter("missing");
+    // Both calls are on one connection: when this one is answered, that one has begun.
+    client.get(api.request(get("missing"))).await.unwrap();
+    let refused = client.start(api.request(start("missing"))).await.unwrap_err();
+    assert!(refused.message().contains("executable file not found"), "{refused}");
+    waiting.await.unwrap().unwrap();
+    client.wait(api.request(wait("missing"))).await.unwrap();
+    client.delete_process(delete("missing")).await.unwrap();
+
+    // With containerd's shim they wait for ever.
+    if api.engine.flavor() == Flavor::Berth {
+        client.exec(api.request(exec("unwanted", &["true"]))).await.unwrap();
+        let waiting = waiter("unwanted");
+        client.get(api.request(get("unwanted"))).await.unwrap();
+        client.delete_process(delete("unwanted")).await.unwrap();
+        waiting.await.unwrap().unwrap();
+    }
+}
