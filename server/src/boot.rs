@@ -18,10 +18,10 @@ use berth_sys::cgroup::Cgroup;
 use berth_tasks::{Tasks, find_own_shim};
 use berth_types::{Error, Result, ResultExt};
 
-use crate::api::{self, Backend, Differ, Streams};
+use crate::api::{self, Backend, Differ, Sandboxer, Streams};
 use crate::calls::{Calls, Counting};
 use crate::collect::Collector;
-use crate::config::{Config, Grpc, ProxyKind};
+use crate::config::{Config, Grpc, ProxyKind, Sharing};
 use crate::content;
 use crate::embedded;
 use crate::listen::listen_on;
@@ -97,6 +97,7 @@ pub(crate) async fn serve(config: Config) -> Result<()> {
         collector,
         processors: Arc::new(config.stream_processors.clone()),
         differs: Arc::new(differs(&config)),
+        sandboxers: Arc::new(sandboxers(&config)?),
         streams: Streams::default(),
     };
 
@@ -155,7 +156,11 @@ fn join_cgroup(path: &str) -> Result<()> {
 async fn open_metadata(config: &Config, store: Store) -> Result<Metadata> {
     let content = content::open(config)?;
     let snapshotters = snapshotters::open(config, &store)?;
-    Metadata::open(store, content, snapshotters, Some(companion())).await
+    let metadata = Metadata::open(store, content, snapshotters, Some(companion())).await?;
+    Ok(match config.plugins.records.content_sharing_policy {
+        Sharing::Shared => metadata,
+        Sharing::Isolated => metadata.isolated(),
+    })
 }
 
 /// What becomes of layers that a pull has unpacked.
@@ -171,6 +176,23 @@ fn differs(config: &Config) -> Vec<Differ> {
     let proxies = config.proxy_plugins.iter();
     let differs = proxies.filter(|(_, proxy)| proxy.kind == ProxyKind::Diff);
     differs.map(|(name, proxy)| Differ::new(name, &proxy.address)).collect()
+}
+
+/// The sandbox controllers that other processes serve.
+///
+/// # Errors
+/// `InvalidArgument` when one is called as our own.
+fn sandboxers(config: &Config) -> Result<Vec<Sandboxer>> {
+    let proxies = config.proxy_plugins.iter();
+    let sandboxers = proxies.filter(|(_, proxy)| proxy.kind == ProxyKind::Sandbox);
+    sandboxers
+        .map(|(name, proxy)| match name.as_str() {
+            "shim" => Err(Error::invalid_argument(
+                "sandbox controller shim is built in: give the proxy plugin another name",
+            )),
+            name => Ok(Sandboxer::new(name, &proxy.address)),
+        })
+        .collect()
 }
 
 /// What gives back the space of garbage: of a removed image, or of a pull that failed.

@@ -4,6 +4,7 @@ use std::fs;
 use std::io;
 use std::os::unix::net::{UnixListener as StdListener, UnixStream};
 use std::path::Path;
+use std::time::Duration;
 
 use rustix::fs::{Gid, Mode, Uid, chmod, chown};
 use rustix::net::{
@@ -15,6 +16,10 @@ use berth_types::{Error, Result, ResultExt};
 
 /// Connections that wait to be accepted: a burst of short-lived clients must not be refused.
 const BACKLOG: i32 = 1024;
+
+/// How often, and how far apart, an answer is looked for on a socket that may be a leftover.
+const LOOKS: u32 = 20;
+const PAUSE: Duration = Duration::from_millis(10);
 
 /// Listens on `path`. The socket has its owner and mode before it accepts anything: 0600, or 0660
 /// with a group other than 0. Call this with the root's lock held: a socket on which nobody
@@ -59,7 +64,7 @@ pub(crate) fn may_connect(connection: &tokio::net::UnixStream, owner: u32, group
 
 /// Removes a socket on which nobody answers.
 fn remove_leftover(path: &Path) -> Result<()> {
-    match UnixStream::connect(path) {
+    match connect(path) {
         Ok(_) => Err(Error::failed_precondition(format!(
             "another daemon answers on {}: stop it, or choose another --address",
             path.display()
@@ -76,6 +81,17 @@ fn remove_leftover(path: &Path) -> Result<()> {
         }
         Err(error) => Err(Error::io(format!("probe socket {}", path.display()), &error)),
     }
+}
+
+/// Connects to whoever listens on `path`. That may be a process that its daemon has just made: it
+/// has the daemon's descriptors until it executes a program, which can be a moment after the
+/// daemon's end. So an answer counts only when it stays.
+fn connect(path: &Path) -> io::Result<UnixStream> {
+    for _ in 0..LOOKS {
+        UnixStream::connect(path)?;
+        std::thread::sleep(PAUSE);
+    }
+    UnixStream::connect(path)
 }
 
 /// Whether `path` itself, not what it links to, is a socket.

@@ -33,7 +33,7 @@ pub(crate) fn open(config: &Config, store: &Store) -> Result<Vec<Arc<dyn Snapsho
         }
         match proxy.kind {
             ProxyKind::Snapshot => all.push(Arc::new(Remote::new(name, &proxy.address))),
-            ProxyKind::Diff | ProxyKind::Content => {}
+            ProxyKind::Diff | ProxyKind::Content | ProxyKind::Sandbox => {}
         }
     }
     choose(&config.snapshotter, all)

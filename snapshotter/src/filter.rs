@@ -13,7 +13,8 @@ impl Fields for Info {
                 Kind::Committed => "committed",
             },
             "name" => &self.key,
-            "parent" => &self.parent,
+            // It is present even where there is none.
+            "parent" => return Some(&self.parent),
             "labels" => self.labels.get(&path[1..].join("."))?,
             _ => return None,
         };

@@ -167,6 +167,30 @@ fn cli_names_come_and_go_and_the_last_takes_the_image() {
     engine.cli(&["rm", "-f", "one"]).success();
 }
 
+/// However busy the machine is, who was told that a container has stopped finds it so.
+#[test]
+fn cli_an_image_may_go_once_its_container_has_stopped() {
+    let Some(engine) = Engine::berth() else { return };
+    std::thread::scope(|scope| {
+        for client in 0..6 {
+            let engine = &engine;
+            scope.spawn(move || {
+                let name = format!("example.com/box:{client}");
+                let own = Layer::of_files(&[("own", name.as_bytes())]);
+                let archive = engine.path(format!("{client}.tar"));
+                std::fs::write(&archive, Image::busybox(&name).layer(own).archive()).unwrap();
+                for _ in 0..4 {
+                    engine.cli(&["load", "-i", archive.to_str().unwrap()]).success();
+                    let id = engine.cli(&["run", "-d", &name, "sleep", "1000"]).success();
+                    engine.cli(&["stop", "-t", "0", id.line()]).success();
+                    engine.cli(&["rmi", "-f", &name]).success();
+                    engine.cli(&["rm", id.line()]).success();
+                }
+            });
+        }
+    });
+}
+
 #[test]
 fn cli_many_runs_of_a_missing_image_fetch_it_once() {
     let Some(engine) = Engine::berth() else { return };

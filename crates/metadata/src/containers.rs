@@ -126,6 +126,9 @@ fn apply(to: &mut Container, from: Container, mut paths: Vec<String>) -> Result<
             "spec" => to.spec.clone_from(&from.spec),
             "image" => to.image.clone_from(&from.image),
             "snapshotkey" => to.snapshot_key.clone_from(&from.snapshot_key),
+            "extensions." => {
+                return Err(Error::invalid_argument("extension keys must not be empty"));
+            }
             path => {
                 let known = labels::apply(path, "labels", &mut to.labels, &from.labels)
                     || labels::apply(path, "extensions", &mut to.extensions, &from.extensions);

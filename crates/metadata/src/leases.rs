@@ -4,6 +4,7 @@ use berth_proto::containerd::services::leases::v1::Lease;
 use berth_store::DbResultExt;
 use berth_store::redb::{ReadTransaction, WriteTransaction};
 use berth_types::filter::{Fields, Filter};
+use berth_types::labels::GC_EXPIRE;
 use berth_types::{Digest, Error, Result};
 
 use crate::rows::LEASES;
@@ -40,6 +41,9 @@ impl Resource {
     }
 
     fn check(&self) -> Result<()> {
+        if self.id.is_empty() && !self.kind.is_empty() {
+            return Err(Error::invalid_argument(format!("a resource {:?} has no id", self.kind)));
+        }
         match self.kind.split_once('/') {
             None if self.kind == "content" => {
                 self.id.parse::<Digest>()?;
@@ -89,6 +93,25 @@ impl Leases<'_> {
         let filter = Filter::parse(filters)?;
         let passes = |lease: &Lease| filter.matches(&View(lease));
         self.0.read(|transaction| LEASES.list(transaction, self.0.namespace(), passes))
+    }
+
+    /// Lets a lease expire at `at`, unless it does so before.
+    ///
+    /// # Errors
+    /// `NotFound`.
+    pub async fn expire(&self, id: &str, at: &str) -> Result<()> {
+        let (ns, id, at) = (self.0.namespace().to_owned(), id.to_owned(), at.to_owned());
+        let expire = move |transaction: &WriteTransaction| {
+            let mut lease = LEASES.get(transaction, &ns, &id)?;
+            let time = |text: &str| text.parse::<jiff::Timestamp>().ok();
+            let until = lease.labels.get(GC_EXPIRE).and_then(|until| time(until));
+            if until.is_none_or(|until| time(&at).is_some_and(|at| at < until)) {
+                lease.labels.insert(GC_EXPIRE.to_owned(), at);
+                LEASES.put(transaction, &ns, &id, &lease)?;
+            }
+            Ok(())
+        };
+        self.0.write_from_reserve(expire).await
     }
 
     /// Deletes a lease. What only it kept is garbage.

@@ -62,6 +62,8 @@ pub struct Metadata {
     snapshotters: Arc<BTreeMap<String, Arc<dyn Snapshotter>>>,
     default_snapshotter: Arc<str>,
     companion: Option<Companion>,
+    /// Whether a namespace gets no blob by its digest that only others have sent.
+    isolated: bool,
     /// Read while a blob gets its row, written while files without rows are removed.
     files: Arc<RwLock<()>>,
     condemned: Arc<snapshots::Condemned>,
@@ -91,11 +93,20 @@ impl Metadata {
             snapshotters: Arc::new(by_name),
             default_snapshotter,
             companion,
+            isolated: false,
             files: Arc::default(),
             condemned: Arc::default(),
             garbage: Arc::default(),
             collecting: Arc::default(),
         })
+    }
+
+    /// The same records, where a namespace must send a blob itself even if another one has it,
+    /// unless that one's label shares it.
+    #[must_use]
+    pub fn isolated(mut self) -> Self {
+        self.isolated = true;
+        self
     }
 
     /// The namespaces.

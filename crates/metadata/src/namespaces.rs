@@ -61,13 +61,16 @@ impl Namespaces<'_> {
         })
     }
 
-    /// Changes labels by the field mask `paths` (`labels`, `labels.KEY`; none replaces all).
+    /// Changes labels by the field mask `paths` (`labels.KEY`; none replaces all).
     /// As in containerd, a namespace that is not there is made.
     ///
     /// # Errors
     /// `InvalidArgument` for any other path, a bad name or label.
     pub async fn update(&self, namespace: Namespace, paths: Vec<String>) -> Result<Namespace> {
         id::validate("namespace", &namespace.name)?;
+        if let Some(path) = paths.iter().find(|path| path.as_str() == "labels") {
+            return Err(labels::immutable("namespace", path));
+        }
         self.write(move |transaction| {
             let name = &namespace.name;
             let mut updated = find(transaction, name)?.unwrap_or_else(|| unlabelled(name));

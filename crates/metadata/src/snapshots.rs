@@ -31,7 +31,7 @@ impl Snapshots<'_> {
     /// # Errors
     /// `NotFound`.
     pub async fn stat(&self, key: &str) -> Result<Info> {
-        Ok(self.local(self.told(self.backend.stat(&self.global(key)?).await)?))
+        Ok(self.local(self.told(self.backend.stat(&self.global(key)).await)?))
     }
 
     /// Lets the scope's lease keep a snapshot that is there, and returns its record. Unlike after
@@ -59,7 +59,7 @@ impl Snapshots<'_> {
                 *to = map.into_iter().collect();
             }
         };
-        let updated = self.backend.update(&self.global(key)?, Box::new(change)).await;
+        let updated = self.backend.update(&self.global(key), Box::new(change)).await;
         Ok(self.local(self.told(updated)?))
     }
 
@@ -68,7 +68,7 @@ impl Snapshots<'_> {
     /// # Errors
     /// `NotFound`.
     pub async fn usage(&self, key: &str) -> Result<Usage> {
-        self.told(self.backend.usage(&self.global(key)?).await)
+        self.told(self.backend.usage(&self.global(key)).await)
     }
 
     /// The mounts of an active snapshot or view.
@@ -76,7 +76,7 @@ impl Snapshots<'_> {
     /// # Errors
     /// `NotFound`; `FailedPrecondition` for a committed one.
     pub async fn mounts(&self, key: &str) -> Result<Vec<Mount>> {
-        self.told(self.backend.mounts(&self.global(key)?).await)
+        self.told(self.backend.mounts(&self.global(key)).await)
     }
 
     /// Makes an active snapshot on `parent`, or on nothing when that is empty.
@@ -105,13 +105,13 @@ impl Snapshots<'_> {
     /// `AlreadyExists` when `name` is taken; `NotFound`; `FailedPrecondition` when `key` is not
     /// active, or has another parent than the one named.
     pub async fn commit(&self, name: &str, key: &str, mut options: CommitOptions) -> Result<()> {
-        validate(&options.labels)?;
+        validate(name, &options.labels)?;
         self.keep(&[name, options.parent.as_deref().unwrap_or_default()]).await?;
         options.parent = match options.parent {
-            Some(parent) if !parent.is_empty() => Some(self.global(&parent)?),
+            Some(parent) if !parent.is_empty() => Some(self.global(&parent)),
             _ => None,
         };
-        let (to, from) = (self.global(name)?, self.global(key)?);
+        let (to, from) = (self.global(name), self.global(key));
         self.told(self.backend.commit(&to, &from, options).await)?;
         self.release(key).await
     }
@@ -121,7 +121,7 @@ impl Snapshots<'_> {
     /// # Errors
     /// `NotFound`; `FailedPrecondition` while it has children.
     pub async fn remove(&self, key: &str) -> Result<()> {
-        self.told(self.backend.remove(&self.global(key)?).await)?;
+        self.told(self.backend.remove(&self.global(key)).await)?;
         self.release(key).await
     }
 
@@ -150,7 +150,7 @@ impl Snapshots<'_> {
     /// # Errors
     /// `NotFound`; `FailedPrecondition` unless it is active.
     pub async fn changes(&self, key: &str) -> Result<PathBuf> {
-        self.backend.changes(&self.global(key)?).await
+        self.backend.changes(&self.global(key)).await
     }
 
     /// Whether a snapshot can get its parent at commit; see [`Snapshotter::rebases`].
@@ -163,7 +163,7 @@ impl Snapshots<'_> {
     /// # Errors
     /// `NotFound`; `FailedPrecondition` unless it is active.
     pub async fn image(&self, key: &str) -> Result<Option<PathBuf>> {
-        self.backend.image(&self.global(key)?).await
+        self.backend.image(&self.global(key)).await
     }
 
     /// The image of a committed layer, for reading; see [`Snapshotter::layer_image`].
@@ -171,7 +171,7 @@ impl Snapshots<'_> {
     /// # Errors
     /// `NotFound`.
     pub async fn layer_image(&self, key: &str) -> Result<Option<File>> {
-        self.backend.layer_image(&self.global(key)?).await
+        self.backend.layer_image(&self.global(key)).await
     }
 
     /// The roots of a snapshot's layers for reading, its own first.
@@ -179,7 +179,7 @@ impl Snapshots<'_> {
     /// # Errors
     /// `NotFound`.
     pub async fn layers(&self, key: &str) -> Result<Vec<OwnedFd>> {
-        self.backend.layers(&self.global(key)?).await
+        self.backend.layers(&self.global(key)).await
     }
 
     /// What is wrong with what the disk has of a snapshot; see [`Snapshotter::check`].
@@ -187,7 +187,7 @@ impl Snapshots<'_> {
     /// # Errors
     /// Those of the snapshotter.
     pub async fn check(&self, key: &str) -> Result<Option<Fault>> {
-        self.told(self.backend.check(&self.global(key)?).await)
+        self.told(self.backend.check(&self.global(key)).await)
     }
 
     /// Puts what `with` has in the place of what `key` has; see [`Snapshotter::replace`].
@@ -195,7 +195,7 @@ impl Snapshots<'_> {
     /// # Errors
     /// `NotFound`; `FailedPrecondition` unless both are committed on the same parent.
     pub async fn replace(&self, key: &str, with: &str) -> Result<()> {
-        self.told(self.backend.replace(&self.global(key)?, &self.global(with)?).await)?;
+        self.told(self.backend.replace(&self.global(key), &self.global(with)).await)?;
         self.release(with).await
     }
 
@@ -206,7 +206,7 @@ impl Snapshots<'_> {
         parent: &str,
         labels: Labels,
     ) -> Result<(String, String, PrepareOptions)> {
-        validate(&labels)?;
+        validate(key, &labels)?;
         let target = labels.get(TARGET).map_or("", String::as_str);
         self.keep(&[key, target]).await?;
         self.settle(parent).await;
@@ -214,8 +214,8 @@ impl Snapshots<'_> {
             let error = format!("target snapshot {target:?}: already exists");
             return Err(Error::already_exists(error));
         }
-        let parent = if parent.is_empty() { String::new() } else { self.global(parent)? };
-        Ok((self.global(key)?, parent, PrepareOptions { labels }))
+        let parent = if parent.is_empty() { String::new() } else { self.global(parent) };
+        Ok((self.global(key), parent, PrepareOptions { labels }))
     }
 
     /// Lets the scope's lease keep `keys` and waits until none of them is being collected. From
@@ -242,7 +242,7 @@ impl Snapshots<'_> {
     }
 
     async fn settle(&self, key: &str) {
-        let node = Condemned::node(self.backend.name(), &self.prefixed(key));
+        let node = Condemned::node(self.backend.name(), &self.global(key));
         self.scope.metadata().condemned.settle(&node).await;
     }
 
@@ -257,16 +257,9 @@ impl Snapshots<'_> {
             .await
     }
 
-    fn prefixed(&self, key: &str) -> String {
-        format!("{}/{key}", self.scope.namespace())
-    }
-
     /// The snapshotter's name for a key.
-    fn global(&self, key: &str) -> Result<String> {
-        if key.is_empty() {
-            return Err(Error::invalid_argument("snapshot key must not be empty"));
-        }
-        Ok(self.prefixed(key))
+    fn global(&self, key: &str) -> String {
+        format!("{}/{key}", self.scope.namespace())
     }
 
     /// An outcome whose error names the namespace's keys.
@@ -325,6 +318,10 @@ impl Condemned {
     }
 }
 
-fn validate(labels: &Labels) -> Result<()> {
+/// Checks what a new snapshot is to be called and its labels.
+fn validate(key: &str, labels: &Labels) -> Result<()> {
+    if key.is_empty() {
+        return Err(Error::invalid_argument("snapshot key must not be empty"));
+    }
     labels.iter().try_for_each(|(key, value)| names::validate(key, value))
 }

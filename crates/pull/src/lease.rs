@@ -15,8 +15,10 @@ use crate::puller::Reclaim;
 
 /// Names what an operation is about on its lease, to find what earlier tries left.
 const PURPOSE: &str = "berth.io/pull";
-/// How long what an interrupted operation fetched is kept.
+/// How long an operation may take.
 const LIFETIME: Duration = Duration::from_secs(24 * 60 * 60);
+/// How long what an interrupted operation fetched is kept, to be gone on with.
+const RESUMABLE: Duration = Duration::from_secs(60 * 60);
 
 /// The leases of operations.
 pub(crate) struct Leases {
@@ -31,13 +33,14 @@ impl Leases {
     }
 
     /// Removes the unfinished snapshots of operations that ended with an earlier process. What
-    /// those fetched is kept to be resumed, as long as their leases last.
+    /// those fetched is kept for a while to be resumed.
     pub(crate) async fn recover(&self, metadata: &Metadata) -> Result<()> {
         for namespace in metadata.namespaces().list()? {
             let scope = metadata.scope(&namespace.name, None)?;
             for lease in scope.leases().list(&[format!("labels.{PURPOSE:?}")])? {
                 if !self.is_live(&lease.id) {
                     remove_unfinished(&scope, &lease.id).await?;
+                    leave(&scope, &lease.id).await;
                 }
             }
         }
@@ -45,8 +48,8 @@ impl Leases {
     }
 
     /// Does `work` with a lease. When it succeeds, leftovers of earlier tries go as well. When it
-    /// fails, the lease stays if the failure may pass, so that the next try finds what there is;
-    /// else what was fetched is gone before this returns.
+    /// fails, the lease stays for a while if the failure may pass, so that the next try finds what
+    /// there is; else what was fetched is gone before this returns.
     pub(crate) async fn with<T>(
         &self,
         metadata: &Metadata,
@@ -68,7 +71,7 @@ impl Leases {
         drop(live);
         match &result {
             Ok(_) => self.remove_all(&plain, &purpose).await,
-            Err(error) if may_pass(error) => {}
+            Err(error) if may_pass(error) => leave(&plain, &id).await,
             Err(_) => {
                 remove(&plain, &id).await;
                 (self.reclaim)().await;
@@ -118,12 +121,29 @@ impl Drop for Live<'_> {
 }
 
 fn lease(id: &str, purpose: &str) -> Lease {
-    let expires = jiff::Timestamp::now()
-        .saturating_add(jiff::SignedDuration::try_from(LIFETIME).unwrap_or_default());
-    let expires = expires.map(|at| at.to_string()).unwrap_or_default();
-    let labels =
-        HashMap::from([(GC_EXPIRE.to_owned(), expires), (PURPOSE.to_owned(), purpose.to_owned())]);
+    let labels = HashMap::from([
+        (GC_EXPIRE.to_owned(), after(LIFETIME)),
+        (PURPOSE.to_owned(), purpose.to_owned()),
+    ]);
     Lease { id: id.to_owned(), labels, ..Default::default() }
+}
+
+/// The time `from_now`, as labels have it.
+fn after(from_now: Duration) -> String {
+    let from_now = jiff::SignedDuration::try_from(from_now).unwrap_or_default();
+    let at = jiff::Timestamp::now().saturating_add(from_now);
+    at.map(|at| at.to_string()).unwrap_or_default()
+}
+
+/// Lets the lease of an operation that has ended without success expire soon. One that expires
+/// even sooner stays as it is.
+async fn leave(scope: &Scope, id: &str) {
+    match scope.leases().expire(id, &after(RESUMABLE)).await {
+        Err(error) if error.kind() != Kind::NotFound => {
+            tracing::warn!(%error, lease = id, "a lease expires only later");
+        }
+        _ => {}
+    }
 }
 
 async fn remove_unfinished(scope: &Scope, lease: &str) -> Result<()> {

@@ -27,7 +27,7 @@
 //!
 //! # What is left behind
 //! A lease keeps everything until the image record does. A pull that fails removes its snapshots.
-//! When the failure may pass (a registry that is down), what was fetched is kept, for a day, to
+//! When the failure may pass (a registry that is down), what was fetched is kept, for an hour, to
 //! be resumed; after any other failure it is garbage, and collected at once. What a killed process
 //! left half unpacked goes when the next one starts.
 

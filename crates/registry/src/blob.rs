@@ -106,8 +106,8 @@ impl Blob {
                 .map_err(|e| Error::internal(format!("range header: {e}")))?;
             headers.insert(RANGE, range);
         }
-        let what = format!("fetch {digest}");
-        let response = site.try_send(&what, &Method::GET, &url, &headers).await?;
+        // `next` says what is fetched, whatever fails.
+        let response = site.try_send("", &Method::GET, &url, &headers).await?;
         let start = self.start_of(&response)?;
         if let Some(length) = response.content_length()
             && start + length != self.descriptor.size

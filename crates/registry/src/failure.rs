@@ -61,7 +61,8 @@ impl Failure {
         Self::transient(unavailable)
     }
 
-    /// What a response without success means. `body` is its beginning.
+    /// What a response without success means. `body` is its beginning; `what` was tried, unless
+    /// the caller says so itself.
     pub(crate) fn status(
         host: &str,
         what: &str,
@@ -80,8 +81,9 @@ impl Failure {
             }
             _ => (Kind::Unknown, Retry::Never, ""),
         };
+        let what = if what.is_empty() { String::new() } else { format!("{what}: ") };
         let error =
-            Error::new(kind, format!("{what}: registry {host} answered {status}{said}{advice}"));
+            Error::new(kind, format!("{what}registry {host} answered {status}{said}{advice}"));
         Self { error, retry }
     }
 }
@@ -94,9 +96,10 @@ impl From<Error> for Failure {
 }
 
 /// What to do about a 401.
-pub(crate) const LOG_IN: &str = "; to log in, give username and password_file under \
-     [registries.\"HOST\"] in the daemon's config.toml and start the daemon again; or check the \
-     name: some registries answer so for what is not there";
+pub(crate) const LOG_IN: &str = "; to log in, either name the file that `docker login` writes with \
+     docker_config under [registry] in the daemon's config.toml, or give username and password_file \
+     under [registries.\"HOST\"] there, and start the daemon again; or check the name: some \
+     registries answer so for what is not there";
 
 /// The message in the specification's error body (`spec.md#error-codes`).
 fn said(body: &[u8]) -> Option<String> {

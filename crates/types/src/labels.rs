@@ -32,12 +32,18 @@ pub const DEFAULT_SNAPSHOTTER: &str = "containerd.io/defaults/snapshotter";
 /// On a namespace: its default runtime.
 pub const DEFAULT_RUNTIME: &str = "containerd.io/defaults/runtime";
 
+/// On a namespace: with the value `true`, its blobs are shared even where namespaces are isolated.
+pub const SHAREABLE: &str = "containerd.io/namespace.shareable";
+
 /// Checks one label by containerd's rule.
 ///
 /// # Errors
 /// [`Kind::InvalidArgument`](crate::Kind::InvalidArgument) when key and value together exceed
-/// [`MAX_LENGTH`].
+/// [`MAX_LENGTH`], and without a key.
 pub fn validate(key: &str, value: &str) -> Result<()> {
+    if key.is_empty() {
+        return Err(Error::invalid_argument("a label must have a key"));
+    }
     let length = key.len() + value.len();
     if length > MAX_LENGTH {
         let shown: String = key.chars().take(64).collect();

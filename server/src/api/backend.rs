@@ -16,6 +16,7 @@ use berth_tasks::Tasks;
 use berth_types::Result;
 
 use super::diff::Differ;
+use super::sandbox::Sandboxer;
 use super::status::status;
 use super::streaming::Streams;
 use super::tenant;
@@ -44,6 +45,8 @@ pub(crate) struct Backend {
     pub(crate) processors: Arc<BTreeMap<String, StreamProcessor>>,
     /// Who is asked for what berth's own differ does not do.
     pub(crate) differs: Arc<Vec<Differ>>,
+    /// Who keeps the sandboxes that berth's own controller does not.
+    pub(crate) sandboxers: Arc<Vec<Sandboxer>>,
     /// The streams that clients have opened beside their calls.
     pub(crate) streams: Streams,
 }

@@ -54,7 +54,7 @@ const BUILT_IN: &[(&str, &str)] = &[
     ("io.containerd.gc.v1", "scheduler"),
     ("io.containerd.lease.v1", "manager"),
     ("io.containerd.runtime.v2", "task"),
-    ("io.containerd.sandbox.controller.v1", "shim"),
+    (SANDBOXER, "shim"),
     ("io.containerd.sandbox.store.v1", "local"),
     ("io.containerd.monitor.container.v1", "restart"),
     ("io.containerd.grpc.v1", "containers"),
@@ -84,6 +84,9 @@ const CONTENT: &str = "io.containerd.content.v1";
 
 /// The type of differs, built in or not.
 const DIFFER: &str = "io.containerd.differ.v1";
+
+/// The type of controllers of sandboxes, built in or not.
+const SANDBOXER: &str = "io.containerd.sandbox.controller.v1";
 
 /// Types of parts that depend on the platform, whose entries carry it.
 const PLATFORM_TYPES: &[&str] = &[SNAPSHOTTER, DIFFER, "io.containerd.runtime.v2"];
@@ -115,10 +118,13 @@ impl Introspection {
             backend.metadata.snapshotters().map(|id| Part { kind: SNAPSHOTTER, id: id.to_owned() });
         let differs = backend.differs.iter();
         let differs = differs.map(|differ| Part { kind: DIFFER, id: differ.name().to_owned() });
+        let sandboxers = backend.sandboxers.iter();
+        let sandboxers = sandboxers.map(|other| Part { kind: SANDBOXER, id: other.name().into() });
         let keepers = config.proxy_plugins.iter();
         let keepers = keepers.filter(|(_, proxy)| proxy.kind == ProxyKind::Content);
         let keepers = keepers.map(|(name, _)| Part { kind: CONTENT, id: name.clone() });
-        let parts = built_in.chain(snapshotters).chain(differs).chain(keepers).collect();
+        let parts = built_in.chain(snapshotters).chain(differs).chain(sandboxers);
+        let parts = parts.chain(keepers).collect();
         Ok(Self { tasks: backend.tasks.clone(), parts, uuid, pidns })
     }
 }

@@ -3,14 +3,19 @@
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use http::{HeaderValue, Request, Response};
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Request, Response};
+use http_body::{Body, Frame, SizeHint};
 use tonic::Code;
 use tower::{Layer, Service};
 
-/// How tonic's message about such a request begins, as it is in a header.
-const TOO_LARGE: &[u8] = b"Error,%20decoded%20message%20length%20too%20large";
+/// How tonic's messages about such a request, and about such an answer, begin in a header.
+const TOO_LARGE: [&[u8]; 2] = [
+    b"Error,%20decoded%20message%20length%20too%20large",
+    b"Error,%20encoded%20message%20length%20too%20large",
+];
 
-/// Lets clients see `ResourceExhausted` when their message is over the limit.
+/// Lets clients see `ResourceExhausted` when their message, or the answer to it, is over the limit.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Limits;
 
@@ -31,9 +36,9 @@ where
     S: Service<Request<B>, Response = Response<R>>,
     S::Future: Send + 'static,
 {
-    type Response = S::Response;
+    type Response = Response<Ending<R>>;
     type Error = S::Error;
-    type Future = Pin<Box<dyn Future<Output = Result<S::Response, S::Error>> + Send>>;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, S::Error>> + Send>>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
         self.0.poll_ready(cx)
@@ -43,12 +48,45 @@ where
         let answered = self.0.call(request);
         Box::pin(async move {
             let mut response = answered.await?;
-            let headers = response.headers_mut();
-            if headers.get("grpc-message").is_some_and(|m| m.as_bytes().starts_with(TOO_LARGE)) {
-                let code = Code::ResourceExhausted as i32;
-                headers.insert("grpc-status", HeaderValue::from(code));
-            }
-            Ok(response)
+            mend(response.headers_mut());
+            Ok(response.map(Ending))
         })
+    }
+}
+
+/// A body whose trailers have the right code.
+pub(crate) struct Ending<B>(B);
+
+impl<B: Body<Data = Bytes> + Unpin> Body for Ending<B> {
+    type Data = Bytes;
+    type Error = B::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
+        let mut polled = Pin::new(&mut self.0).poll_frame(cx);
+        if let Poll::Ready(Some(Ok(frame))) = &mut polled
+            && let Some(trailers) = frame.trailers_mut()
+        {
+            mend(trailers);
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.0.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.0.size_hint()
+    }
+}
+
+/// Puts the code right in headers or trailers that tell of a message over the limit.
+fn mend(headers: &mut HeaderMap) {
+    let Some(message) = headers.get("grpc-message") else { return };
+    if TOO_LARGE.iter().any(|words| message.as_bytes().starts_with(words)) {
+        headers.insert("grpc-status", HeaderValue::from(Code::ResourceExhausted as i32));
     }
 }

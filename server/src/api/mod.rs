@@ -15,6 +15,7 @@ mod leases;
 mod limits;
 mod mounts;
 mod namespaces;
+mod proxy;
 mod sandbox;
 mod snapshots;
 mod status;
@@ -53,6 +54,7 @@ use leases::Leases;
 use limits::Limits;
 use mounts::Mounts;
 use namespaces::Namespaces;
+pub(crate) use sandbox::Sandboxer;
 use sandbox::{Controller as SandboxController, Store as SandboxStore};
 use snapshots::Snapshots;
 use streaming::Streaming;
@@ -66,6 +68,11 @@ use version::Version;
 const WINDOW: u32 = 4 << 20;
 /// Bytes of one HTTP/2 frame: larger ones save calls on bulk data.
 const FRAME: u32 = 256 << 10;
+/// Bytes of the headers of one call, as Go's gRPC has it, and so containerd: tracing adds to them.
+const HEADERS: u32 = 16 << 20;
+/// Calls of one connection that may be cancelled before they are looked at. A client that gives up
+/// on many calls at once must not lose those that it goes on with.
+const CANCELLED: usize = 1 << 16;
 
 /// All services, with the configured message limits.
 ///
@@ -166,6 +173,8 @@ where
         .initial_stream_window_size(WINDOW)
         .initial_connection_window_size(WINDOW)
         .max_frame_size(FRAME)
+        .http2_max_header_list_size(HEADERS)
+        .http2_max_pending_accept_reset_streams(Some(CANCELLED))
         .layer(counting)
         .layer(Limits)
         .add_routes(routes)

@@ -5,7 +5,6 @@ use std::collections::HashMap;
 use tokio_stream::Iter;
 use tonic::{Request, Response, Status};
 
-use berth_metadata::Scope;
 use berth_proto::containerd::events::{SnapshotCommit, SnapshotPrepare, SnapshotRemove};
 use berth_proto::containerd::services::snapshots::v1::{
     CleanupRequest, CommitSnapshotRequest, Info, ListSnapshotsRequest, ListSnapshotsResponse,
@@ -15,6 +14,7 @@ use berth_proto::containerd::services::snapshots::v1::{
     snapshots_server,
 };
 use berth_snapshotter::{CommitOptions, wire};
+use berth_types::Error;
 use berth_types::labels::Labels;
 
 use super::backend::Backend;
@@ -34,7 +34,7 @@ impl snapshots_server::Snapshots for Snapshots {
         let (metadata, _, request) = request.into_parts();
         let PrepareSnapshotRequest { snapshotter, key, parent, labels } = request;
         let mounts = self.0.change(&metadata, |backend, scope| async move {
-            let snapshotter = named(&scope, snapshotter)?;
+            let snapshotter = named(snapshotter)?;
             let snapshots = scope.snapshots(&snapshotter)?;
             let mounts = snapshots.prepare(&key, &parent, sorted(labels)).await?;
             let event = SnapshotPrepare { key, parent, snapshotter };
@@ -51,7 +51,7 @@ impl snapshots_server::Snapshots for Snapshots {
         let (metadata, _, request) = request.into_parts();
         let ViewSnapshotRequest { snapshotter, key, parent, labels } = request;
         let mounts = self.0.change(&metadata, |_, scope| async move {
-            let snapshots = scope.snapshots(&named(&scope, snapshotter)?)?;
+            let snapshots = scope.snapshots(&named(snapshotter)?)?;
             snapshots.view(&key, &parent, sorted(labels)).await
         });
         Ok(Response::new(ViewSnapshotResponse { mounts: wire::mounts(mounts.await?) }))
@@ -64,7 +64,7 @@ impl snapshots_server::Snapshots for Snapshots {
         let scope = self.0.scope(request.metadata())?;
         let MountsRequest { snapshotter, key } = request.into_inner();
         let snapshots =
-            named(&scope, snapshotter).and_then(|name| scope.snapshots(&name)).map_err(status)?;
+            named(snapshotter).and_then(|name| scope.snapshots(&name)).map_err(status)?;
         let mounts = snapshots.mounts(&key).await.map_err(status)?;
         Ok(Response::new(MountsResponse { mounts: wire::mounts(mounts) }))
     }
@@ -76,7 +76,7 @@ impl snapshots_server::Snapshots for Snapshots {
         let (metadata, _, request) = request.into_parts();
         let CommitSnapshotRequest { snapshotter, name, key, labels } = request;
         let committed = self.0.change(&metadata, |backend, scope| async move {
-            let snapshotter = named(&scope, snapshotter)?;
+            let snapshotter = named(snapshotter)?;
             let snapshots = scope.snapshots(&snapshotter)?;
             let options = CommitOptions { labels: sorted(labels), ..CommitOptions::default() };
             snapshots.commit(&name, &key, options).await?;
@@ -93,7 +93,7 @@ impl snapshots_server::Snapshots for Snapshots {
     ) -> Result<Response<()>, Status> {
         let (metadata, _, RemoveSnapshotRequest { snapshotter, key }) = request.into_parts();
         let removed = self.0.change(&metadata, |backend, scope| async move {
-            let snapshotter = named(&scope, snapshotter)?;
+            let snapshotter = named(snapshotter)?;
             scope.snapshots(&snapshotter)?.remove(&key).await?;
             let event = SnapshotRemove { key, snapshotter };
             backend.publish(scope.namespace(), "/snapshot/remove", &event);
@@ -109,7 +109,7 @@ impl snapshots_server::Snapshots for Snapshots {
         let scope = self.0.scope(request.metadata())?;
         let StatSnapshotRequest { snapshotter, key } = request.into_inner();
         let snapshots =
-            named(&scope, snapshotter).and_then(|name| scope.snapshots(&name)).map_err(status)?;
+            named(snapshotter).and_then(|name| scope.snapshots(&name)).map_err(status)?;
         let found = snapshots.stat(&key).await.map_err(status)?;
         Ok(Response::new(StatSnapshotResponse { info: Some(wire::info(found)) }))
     }
@@ -123,7 +123,7 @@ impl snapshots_server::Snapshots for Snapshots {
         let Info { name, labels, .. } = changed.unwrap_or_default();
         let paths = update_mask.unwrap_or_default().paths;
         let updated = self.0.change(&metadata, |_, scope| async move {
-            let snapshots = scope.snapshots(&named(&scope, snapshotter)?)?;
+            let snapshots = scope.snapshots(&named(snapshotter)?)?;
             snapshots.update(&name, sorted(labels), paths).await
         });
         Ok(Response::new(UpdateSnapshotResponse { info: Some(wire::info(updated.await?)) }))
@@ -136,7 +136,7 @@ impl snapshots_server::Snapshots for Snapshots {
         let scope = self.0.scope(request.metadata())?;
         let ListSnapshotsRequest { snapshotter, filters } = request.into_inner();
         let snapshots =
-            named(&scope, snapshotter).and_then(|name| scope.snapshots(&name)).map_err(status)?;
+            named(snapshotter).and_then(|name| scope.snapshots(&name)).map_err(status)?;
         let found = snapshots.list(&filters).await.map_err(status)?;
         let messages: Vec<_> = wire::lists(found).into_iter().map(Ok).collect();
         Ok(Response::new(tokio_stream::iter(messages)))
@@ -149,7 +149,7 @@ impl snapshots_server::Snapshots for Snapshots {
         let scope = self.0.scope(request.metadata())?;
         let UsageRequest { snapshotter, key } = request.into_inner();
         let snapshots =
-            named(&scope, snapshotter).and_then(|name| scope.snapshots(&name)).map_err(status)?;
+            named(snapshotter).and_then(|name| scope.snapshots(&name)).map_err(status)?;
         let usage = snapshots.usage(&key).await.map_err(status)?;
         Ok(Response::new(wire::usage(usage)))
     }
@@ -157,15 +157,18 @@ impl snapshots_server::Snapshots for Snapshots {
     async fn cleanup(&self, request: Request<CleanupRequest>) -> Result<Response<()>, Status> {
         let (metadata, _, CleanupRequest { snapshotter }) = request.into_parts();
         let cleaned = self.0.change(&metadata, |_, scope| async move {
-            scope.snapshots(&named(&scope, snapshotter)?)?.cleanup().await
+            scope.snapshots(&named(snapshotter)?)?.cleanup().await
         });
         cleaned.await.map(Response::new)
     }
 }
 
-/// The snapshotter that a call means.
-fn named(scope: &Scope, snapshotter: String) -> berth_types::Result<String> {
-    if snapshotter.is_empty() { scope.snapshotter() } else { Ok(snapshotter) }
+/// The snapshotter that a call means. Clients choose the default themselves.
+fn named(snapshotter: String) -> berth_types::Result<String> {
+    match snapshotter.is_empty() {
+        true => Err(Error::invalid_argument("snapshotter argument missing")),
+        false => Ok(snapshotter),
+    }
 }
 
 /// Labels of the wire as the snapshotter takes them.

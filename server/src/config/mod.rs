@@ -14,7 +14,7 @@ use tracing_subscriber::filter::LevelFilter;
 use berth_types::{Error, Result};
 
 pub(crate) use load::{load, load_if_there};
-pub(crate) use plugins::Plugins;
+pub(crate) use plugins::{Plugins, Sharing};
 
 /// Where the file is looked for when no flag names one.
 pub(crate) const DEFAULT_PATH: &str = "/etc/berth/config.toml";
@@ -108,6 +108,8 @@ pub(crate) enum ProxyKind {
     Diff,
     /// A store of content.
     Content,
+    /// A controller of sandboxes.
+    Sandbox,
 }
 
 /// How one registry is reached.

@@ -15,6 +15,28 @@ pub(crate) struct Plugins {
     /// The snapshotter `erofs`.
     #[serde(rename = "io.containerd.snapshotter.v1.erofs")]
     pub(crate) erofs: Erofs,
+    /// The records.
+    #[serde(rename = "io.containerd.metadata.v1.bolt")]
+    pub(crate) records: Records,
+}
+
+/// The records.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[serde(default)]
+pub(crate) struct Records {
+    /// Who gets a blob for its digest.
+    pub(crate) content_sharing_policy: Sharing,
+}
+
+/// Whether namespaces share their blobs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Sharing {
+    /// Each namespace gets what any of them has.
+    #[default]
+    Shared,
+    /// Only what a namespace's label opens to all.
+    Isolated,
 }
 
 /// How images are kept.

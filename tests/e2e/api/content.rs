@@ -7,9 +7,12 @@ use berth_proto::containerd::services::content::v1::{
 use berth_proto::containerd::services::leases::v1::leases_client::LeasesClient;
 use berth_proto::containerd::services::leases::v1::{CreateRequest, DeleteRequest};
 use berth_types::Digest;
+use hyper_util::rt::TokioIo;
+use tokio::io::AsyncReadExt;
+use tokio::net::UnixStream;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::transport::Channel;
+use tonic::transport::{Channel, Endpoint, Uri};
 use tonic::{Code, Status, Streaming};
 
 use super::{Api, code, labels, mask, oversize};
@@ -227,4 +230,120 @@ async fn content_has_labels_and_is_listed() {
     assert_eq!(code(client.delete(api.request(delete)).await), Code::NotFound);
     let gone = read(&api, &mut client, &one, 0, 0).await.unwrap_err();
     assert_eq!(gone.code(), Code::NotFound);
+}
+
+/// A client whose connection ends after `limit` bytes of what it sends.
+async fn cut_after(api: &Api, limit: u64) -> Client {
+    let address = api.engine.address();
+    let connector = tower::service_fn(move |_: Uri| {
+        let address = address.clone();
+        async move {
+            let (near, far) = tokio::io::duplex(64 << 10);
+            let engine = UnixStream::connect(address).await?;
+            tokio::spawn(async move {
+                let (mut answers, mut to) = tokio::io::split(engine);
+                let (sent, mut back) = tokio::io::split(far);
+                let mut sent = sent.take(limit);
+                tokio::select! {
+                    _ = tokio::io::copy(&mut sent, &mut to) => {}
+                    _ = tokio::io::copy(&mut answers, &mut back) => {}
+                }
+            });
+            std::io::Result::Ok(TokioIo::new(near))
+        }
+    });
+    let endpoint = Endpoint::from_static("http://localhost");
+    ContentClient::new(endpoint.connect_with_connector(connector).await.unwrap())
+}
+
+/// A connection that ends in the middle of a message leaves what came before it.
+#[tokio::test]
+async fn connections_that_are_cut_leave_whole_messages() {
+    let api = Api::start().await;
+    keep(&api).await;
+    let part = vec![b'x'; 100_000];
+    let mut cut = cut_after(&api, 250_000).await;
+    let parts = (0..5).map(|number| {
+        let write = write(WriteAction::Write, "ref", number * 100_000, &part);
+        WriteContentRequest { total: 500_000, ..write }
+    });
+    let (requests, receiver) = mpsc::channel(5);
+    let mut parts = parts.collect::<Vec<_>>().into_iter();
+    requests.send(parts.next().unwrap()).await.unwrap();
+    let session = cut.write(api.leased(LEASE, ReceiverStream::new(receiver))).await;
+    let mut answers = session.unwrap().into_inner();
+    assert_eq!(answers.message().await.unwrap().unwrap().offset, 100_000);
+    for part in parts {
+        requests.send(part).await.unwrap();
+    }
+    while let Ok(Some(_)) = answers.message().await {}
+    let mut client = api.client(ContentClient::new);
+    let digest = Digest::of(&[b'x'; 500_000]);
+    assert!(!has(&api, &digest).await);
+
+    let (mut session, begun) = loop {
+        let again = write(WriteAction::Stat, "ref", 0, b"");
+        match Session::open(&api, &mut client, again).await {
+            Ok(resumed) => break resumed,
+            Err(status) => assert_eq!(status.code(), Code::Unavailable),
+        }
+        tokio::task::yield_now().await;
+    };
+    assert!([100_000, 200_000].contains(&begun.offset), "{begun:?}");
+    let rest = vec![b'x'; 500_000 - begun.offset as usize];
+    let commit = WriteContentRequest {
+        total: 500_000,
+        expected: digest.to_string(),
+        ..write(WriteAction::Commit, "ref", begun.offset, &rest)
+    };
+    assert_eq!(session.ask(commit).await.unwrap().digest, digest.to_string());
+    assert!(has(&api, &digest).await);
+}
+
+/// What clients of a session can rely on beside its offsets, as with containerd.
+#[tokio::test]
+async fn sessions_end_with_their_last_answer_once_more() {
+    let api = Api::start().await;
+    keep(&api).await;
+    let mut client = api.client(ContentClient::new);
+    let mut run = async |requests: Vec<WriteContentRequest>| {
+        let session = client.write(api.leased(LEASE, tokio_stream::iter(requests))).await?;
+        let (mut answers, mut offsets) = (session.into_inner(), Vec::new());
+        while let Some(answer) = answers.message().await? {
+            offsets.push(answer.offset);
+        }
+        Ok::<_, Status>(offsets)
+    };
+    assert_eq!(run(vec![write(WriteAction::Stat, "a", 0, b"")]).await.unwrap(), [0, 0]);
+    assert_eq!(run(vec![write(WriteAction::Write, "a", 0, b"abc")]).await.unwrap(), [3, 3]);
+    // At 0 it begins anew; below, it says nothing of the place.
+    assert_eq!(run(vec![write(WriteAction::Write, "a", 0, b"ab")]).await.unwrap(), [2, 2]);
+    assert_eq!(run(vec![write(WriteAction::Write, "a", -7, b"c")]).await.unwrap(), [3, 3]);
+    assert_eq!(run(vec![write(WriteAction::Commit, "a", 3, b"d")]).await.unwrap(), [4, 4]);
+    assert!(has(&api, &Digest::of(b"abcd")).await);
+
+    // What is no digest is one that no bytes have.
+    let nonsense = |action| WriteContentRequest {
+        expected: "nonsense".into(),
+        ..write(action, "b", 0, b"bytes")
+    };
+    assert_eq!(run(vec![nonsense(WriteAction::Write)]).await.unwrap(), [5, 5]);
+    let refused = run(vec![nonsense(WriteAction::Commit)]).await.unwrap_err();
+    assert_eq!(refused.code(), Code::FailedPrecondition);
+    assert!(!has(&api, &Digest::of(b"bytes")).await);
+
+    // A session that hears of what has come meanwhile ends, and its bytes with it.
+    let known = WriteContentRequest {
+        expected: Digest::of(b"abcd").to_string(),
+        ..write(WriteAction::Write, "c", 1, b"bcd")
+    };
+    let refused = run(vec![write(WriteAction::Write, "c", 0, b"a"), known]).await.unwrap_err();
+    assert_eq!(refused.code(), Code::AlreadyExists);
+    let ask = api.request(StatusRequest { r#ref: "c".into() });
+    assert_eq!(code(client.status(ask).await), Code::NotFound);
+
+    // More than is there is all that is there.
+    let digest = Digest::of(b"abcd");
+    assert_eq!(read(&api, &mut client, &digest, 2, 100).await.unwrap(), b"cd");
+    assert_eq!(read(&api, &mut client, &digest, -1, -1).await.unwrap(), b"abcd");
 }

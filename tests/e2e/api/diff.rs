@@ -1,15 +1,17 @@
 //! What makes layers of blobs that are none: programs, and differs of other processes.
 
 use std::io::Read;
+use std::path::Path;
 
-use berth_proto::containerd::services::diff::v1::ApplyRequest;
 use berth_proto::containerd::services::diff::v1::diff_client::DiffClient;
+use berth_proto::containerd::services::diff::v1::{ApplyRequest, DiffRequest};
 use berth_proto::containerd::types::{Descriptor, Mount};
-use berth_tests::{Engine, Finished, Layer};
+use berth_tests::{Engine, Finished, Flavor, Layer};
 use berth_types::Digest;
 use tonic::Code;
 
-use super::{Api, code};
+use super::content::keep;
+use super::{Api, code, labels};
 
 /// A layer in letters.
 const LETTERS: &str = "application/vnd.example.layer.base64";
@@ -34,7 +36,7 @@ fn letters() -> (Layer, Vec<u8>) {
 }
 
 /// A request to apply what is in letters to a directory.
-fn apply(api: &Api, letters: &[u8], to: &std::path::Path) -> ApplyRequest {
+fn apply(api: &Api, letters: &[u8], to: &Path) -> ApplyRequest {
     api.engine.ctr_with_input(&["content", "ingest", "letters"], letters).success();
     let diff = Descriptor {
         media_type: LETTERS.into(),
@@ -98,4 +100,93 @@ async fn diff_proxies_are_asked_for_what_is_not_built_in() {
     let mut unknown = request;
     unknown.diff.as_mut().unwrap().media_type = "application/vnd.example.other".into();
     assert_eq!(code(client.apply(api.request(unknown)).await), Code::Unimplemented);
+}
+
+/// The tree `directory` as one mount.
+fn bound(directory: &Path, access: &str) -> Mount {
+    Mount {
+        r#type: "bind".into(),
+        source: directory.to_str().unwrap().into(),
+        options: vec!["rbind".into(), access.into()],
+        ..Mount::default()
+    }
+}
+
+fn sh(directory: &Path, script: &str) -> String {
+    let script = format!("set -e; cd {}; {script}", directory.display());
+    Finished::run("sh", &["-c", &script], b"").success().stdout
+}
+
+/// Names, kinds, modes, owners, links, sizes and times of all that is in a tree, and what is in it.
+fn contents(directory: &Path) -> String {
+    let files = "find . -mindepth 1 -printf '%P|%y|%m|%U|%G|%l|%n|' \
+                 \\( -type f -printf '%s|%T@' -o -type l -printf '' -o -printf '' \\) -printf '\\n'";
+    let digests = "find . -type f -print0 | LC_ALL=C sort -z | xargs -0 sha256sum";
+    let attributes = "getfattr -R -h -d -m - -e hex . 2>/dev/null || true";
+    sh(directory, &format!("{files} | LC_ALL=C sort; {digests}; {attributes}"))
+}
+
+/// A part of this machine's own root file system, changed in every way that there is, becomes a
+/// layer, which makes the one of the other again.
+#[tokio::test]
+async fn diffs_of_two_trees_and_back() {
+    let api = Api::start().await;
+    keep(&api).await;
+    let directory = tempfile::tempdir().unwrap();
+    let [lower, upper, made] = ["lower", "upper", "made"].map(|name| directory.path().join(name));
+    std::fs::create_dir(&lower).unwrap();
+    let parts =
+        "etc usr/lib/x86_64-linux-gnu/perl-base usr/share/zoneinfo/Europe var/lib/dpkg/info";
+    sh(&lower, &format!("for part in {parts}; do mkdir -p $part; cp -a /$part/. $part; done"));
+    sh(
+        &lower,
+        "ln etc/passwd etc/linked; mkfifo pipe; mknod null c 1 3; mkdir -p gone/below old/dir",
+    );
+    sh(
+        &lower,
+        "rm -f etc/resolv.conf; echo 1 > old/dir/file; echo 2 > kind; touch -d @7 etc/passwd",
+    );
+    sh(directory.path(), "cp -a lower upper; cp -a lower made");
+    sh(&upper, "rm -r gone etc/linked null; rm kind; mkdir kind; echo 3 > kind/inside; rm -r old");
+    sh(
+        &upper,
+        "mkdir old; echo 4 > old/new; chmod 4711 var/lib/dpkg/info/l*; chown 7:8 etc/passwd",
+    );
+    sh(&upper, "ln -s nowhere dangling; echo x >> etc/hosts; touch -h -d @99 etc/os-release");
+    sh(&upper, "ln etc/hosts etc/hosts-again; setfattr -n user.test -v yes etc/hosts || true");
+    // containerd tells times by the second.
+    let second = if api.engine.flavor() == Flavor::Berth { "88.123456789" } else { "88" };
+    sh(&upper, &format!("touch -d @{second} etc/hosts kind/inside old/new"));
+    let expected = contents(&upper);
+    assert_ne!(expected, contents(&lower));
+
+    let mut client = api.client(DiffClient::new);
+    let gzip = "application/vnd.oci.image.layer.v1.tar+gzip";
+    let kinds = match api.engine.flavor() {
+        Flavor::Berth => &[gzip, "application/vnd.oci.image.layer.v1.tar+zstd"][..],
+        // Debian's containerd reads zstd but does not write it.
+        Flavor::Containerd => &[gzip],
+    };
+    for (number, kind) in kinds.iter().enumerate() {
+        let request = DiffRequest {
+            left: vec![bound(&lower, "ro")],
+            right: vec![bound(&upper, "ro")],
+            media_type: kind.to_string(),
+            r#ref: format!("diff-{number}"),
+            labels: labels(&[("a", "1")]),
+            ..DiffRequest::default()
+        };
+        let diff =
+            client.diff(api.leased("work", request)).await.unwrap().into_inner().diff.unwrap();
+        assert_eq!(diff.media_type, *kind);
+        let tree = directory.path().join(format!("made-{number}"));
+        sh(directory.path(), &format!("cp -a made {}", tree.display()));
+        let mounts = vec![bound(&tree, "rw")];
+        let request = ApplyRequest { diff: Some(diff), mounts, ..ApplyRequest::default() };
+        client.apply(api.request(request)).await.unwrap();
+        let made = contents(&tree);
+        let different =
+            made.lines().zip(expected.lines()).find(|(made, expected)| made != expected);
+        assert!(made == expected, "{kind}: {different:?}");
+    }
 }

@@ -4,6 +4,7 @@
 mod containers;
 mod content;
 mod controller;
+mod crowds;
 mod diff;
 mod discard;
 mod events;
@@ -14,6 +15,8 @@ mod introspection;
 mod leases;
 mod mounts;
 mod namespaces;
+mod refusals;
+mod sandbox_proxies;
 mod sandboxes;
 mod snapshots;
 mod tasks;

@@ -6,7 +6,9 @@ use berth_proto::containerd::services::tasks::v1::{
     StartRequest, UpdateTaskRequest, WaitRequest,
 };
 use berth_proto::containerd::v1::types::Status;
-use berth_tests::{Finished, Flavor, Image};
+use berth_tests::{Finished, Flavor, Image, leaks};
+use nix::sys::signal::Signal;
+use nix::unistd::Pid;
 use prost_types::Any;
 use serde_json::{Value, json};
 use tonic::Code;
@@ -192,4 +194,101 @@ async fn input_is_closed_and_a_terminal_resized() {
         let refused = client.checkpoint(api.request(checkpoint)).await;
         assert_eq!(code(refused), Code::Unimplemented);
     }
+}
+
+/// Whoever waits for an exec already hears that nothing comes of it.
+#[tokio::test]
+async fn execs_that_come_to_nothing_are_waited_for_by_nobody() {
+    let api = Api::start().await;
+    api.engine.import(&Image::busybox(IMAGE));
+    api.engine.ctr(&["run", "-d", IMAGE, "one", "sleep", "1000"]).success();
+    let mut client = api.client(TasksClient::new);
+    let waiter = |exec_id: &str| {
+        let (mut client, request) = (client.clone(), api.request(wait(exec_id)));
+        tokio::spawn(async move { client.wait(request).await })
+    };
+    let delete = |exec_id: &str| {
+        let (container_id, exec_id) = ("one".into(), exec_id.into());
+        api.request(DeleteProcessRequest { container_id, exec_id })
+    };
+    let mut client = client.clone();
+    client.exec(api.request(exec("missing", &["no-such-command"]))).await.unwrap();
+    let waiting = waiter("missing");
+    // Both calls are on one connection: when this one is answered, that one has begun.
+    client.get(api.request(get("missing"))).await.unwrap();
+    let refused = client.start(api.request(start("missing"))).await.unwrap_err();
+    assert!(refused.message().contains("executable file not found"), "{refused}");
+    waiting.await.unwrap().unwrap();
+    client.wait(api.request(wait("missing"))).await.unwrap();
+    client.delete_process(delete("missing")).await.unwrap();
+
+    // With containerd's shim they wait for ever.
+    if api.engine.flavor() == Flavor::Berth {
+        client.exec(api.request(exec("unwanted", &["true"]))).await.unwrap();
+        let waiting = waiter("unwanted");
+        client.get(api.request(get("unwanted"))).await.unwrap();
+        client.delete_process(delete("unwanted")).await.unwrap();
+        waiting.await.unwrap().unwrap();
+    }
+}
+
+/// The shim of one container, of those of the engine.
+fn shim_of(api: &Api, id: &str) -> Pid {
+    let is_its = |pid: &i32| {
+        let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        line.split(|&byte| byte == 0).any(|word| word == id.as_bytes())
+    };
+    let shims = leaks::shims(api.engine.namespace());
+    let its: Vec<_> = shims.into_iter().filter(is_its).collect();
+    assert_eq!(its.len(), 1, "{its:?}");
+    Pid::from_raw(its[0])
+}
+
+/// Nobody waits for a shim that hangs but who asks for its container.
+#[tokio::test]
+async fn a_shim_that_hangs_holds_up_no_other() {
+    let api = Api::start().await;
+    api.engine.import(&Image::busybox(IMAGE));
+    for id in ["one", "hung"] {
+        api.engine.ctr(&["run", "-d", IMAGE, id, "sleep", "1000"]).success();
+    }
+    let hung = shim_of(&api, "hung");
+    nix::sys::signal::kill(hung, Signal::SIGSTOP).unwrap();
+    let mut client = api.client(TasksClient::new);
+    let mut asker = client.clone();
+    let pause = api.request(PauseTaskRequest { container_id: "hung".into() });
+    let asking = tokio::spawn(async move { asker.pause(pause).await });
+    for number in 0..10 {
+        let id = format!("e{number}");
+        client.exec(api.request(exec(&id, &["sh", "-c", "exit 3"]))).await.unwrap();
+        client.start(api.request(start(&id))).await.unwrap();
+        let exit = client.wait(api.request(wait(&id))).await.unwrap().into_inner();
+        assert_eq!(exit.exit_status, 3);
+        client.get(api.request(get(&id))).await.unwrap();
+        let delete = DeleteProcessRequest { container_id: "one".into(), exec_id: id };
+        client.delete_process(api.request(delete)).await.unwrap();
+    }
+    api.engine.ctr(&["run", "--rm", IMAGE, "new", "true"]).success();
+    client.kill(api.request(kill(""))).await.unwrap();
+    client.wait(api.request(wait(""))).await.unwrap();
+    let delete = DeleteTaskRequest { container_id: "one".into() };
+    client.delete(api.request(delete)).await.unwrap();
+    if api.engine.flavor() == Flavor::Berth {
+        // Lists leave it out, and it is told by name. containerd waits.
+        let list = client.list(api.request(ListTasksRequest::default())).await.unwrap();
+        assert!(list.into_inner().tasks.is_empty());
+        let refused = asking.await.unwrap().unwrap_err();
+        assert_eq!(refused.code(), Code::DeadlineExceeded);
+        assert!(refused.message().contains("hung"), "{refused}");
+        nix::sys::signal::kill(hung, Signal::SIGCONT).unwrap();
+        // What was asked is done all the same.
+        let about = GetRequest { container_id: "hung".into(), exec_id: String::new() };
+        let state = client.get(api.request(about)).await.unwrap().into_inner().process.unwrap();
+        assert_eq!(state.status(), Status::Paused);
+    } else {
+        nix::sys::signal::kill(hung, Signal::SIGCONT).unwrap();
+        asking.await.unwrap().unwrap();
+    }
+    let resume = ResumeTaskRequest { container_id: "hung".into() };
+    client.resume(api.request(resume)).await.unwrap();
 }

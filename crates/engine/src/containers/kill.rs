@@ -7,6 +7,7 @@ use berth_types::{Error, Kind, Result};
 use std::time::Duration;
 
 use super::Containers;
+use crate::live::Run;
 
 /// How long a killed process may take to end. One that hangs in the kernel may take for ever.
 pub(super) const DEATH: Duration = Duration::from_secs(10);
@@ -19,6 +20,8 @@ impl Containers {
     /// signal; `DeadlineExceeded` when a killed process does not end.
     pub async fn kill(&self, request: KillRequest) -> Result<KillResponse> {
         let found = self.find(&request.container)?;
+        let live = self.engine.0.lives.enter(self.namespace(), &found.id);
+        let run = live.run();
         let condition = self.condition(&found.id, found.row.as_ref()).await;
         let not_running = || {
             let id = &found.id;
@@ -39,8 +42,19 @@ impl Containers {
         })?;
         if signal == SIGKILL as u32 {
             death(&task).await?;
+            self.noted(&found.id, &run).await;
         }
         Ok(KillResponse { id: found.id })
+    }
+
+    /// Waits until the end of a container's `run` is known to all who may be asked next, such as
+    /// for the removal of its image: its process has ended before that.
+    pub(super) async fn noted(&self, id: &str, run: &Run) {
+        let is_running = self.row(id).ok().flatten().is_some_and(|row| row.is_running());
+        // An end that nobody tells of is found by others.
+        if is_running && tokio::time::timeout(DEATH, run.ended()).await.is_err() {
+            tracing::warn!(id, "the end of a container is not noted yet");
+        }
     }
 }
 

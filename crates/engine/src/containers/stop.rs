@@ -21,6 +21,8 @@ impl Containers {
     /// process does not end.
     pub async fn stop(&self, request: StopRequest) -> Result<StopResponse> {
         let found = self.find(&request.container)?;
+        let live = self.engine.0.lives.enter(self.namespace(), &found.id);
+        let run = live.run();
         let Ok(task) = self.engine.parts().tasks.get(self.namespace(), &found.id) else {
             return Ok(StopResponse { id: found.id });
         };
@@ -39,6 +41,7 @@ impl Containers {
             }
             death(&task).await?;
         }
+        self.noted(&found.id, &run).await;
         Ok(StopResponse { id: found.id })
     }
 }

@@ -1,7 +1,8 @@
 //! The blobs that a namespace may see.
 //!
 //! Blobs are shared between namespaces as in containerd's default policy: who names the digest
-//! of a blob that is there, and its right size, gets it without sending it again.
+//! of a blob that is there, and its right size, gets it without sending it again. By the other
+//! policy namespaces are isolated: they share only what a namespace's label opens to all.
 
 mod adopt;
 mod ingest;

@@ -7,6 +7,7 @@ use std::time::SystemTime;
 use berth_content::{ContentStore, Status, Writer};
 use berth_proto::containerd::services::content::v1::Info;
 use berth_store::redb::WriteTransaction;
+use berth_types::labels::SHAREABLE;
 use berth_types::{Digest, Error, Kind, Result, ResultExt};
 
 use crate::content::{Content, ingest};
@@ -59,8 +60,10 @@ impl Content<'_> {
             // Between finding a blob to share and the row that keeps it, no file is removed.
             let _not_swept = scope.metadata().files.read().await;
             let shared = match &request.expected {
-                Some(digest) => ingest::sharable(&content, digest, request.total)?,
-                None => None,
+                Some(digest) if self.may_share(digest)? => {
+                    ingest::sharable(&content, digest, request.total)?
+                }
+                _ => None,
             };
             (self.begin(&request, shared.is_some()).await?, shared)
         };
@@ -74,6 +77,23 @@ impl Content<'_> {
             }
         };
         Ok(ContentWriter { scope, reference: request.reference, backend, bytes })
+    }
+
+    /// Whether the namespace may have a blob of other namespaces for its digest alone.
+    fn may_share(&self, digest: &Digest) -> Result<bool> {
+        if !self.0.metadata().isolated {
+            return Ok(true);
+        }
+        let namespaces = self.0.metadata().namespaces().list()?;
+        let is_open = |labels: &labels::Map| labels.get(SHAREABLE).is_some_and(|is| is == "true");
+        self.0.read(|transaction| {
+            for namespace in namespaces.iter().filter(|namespace| is_open(&namespace.labels)) {
+                if CONTENT.find(transaction, &namespace.name, digest.as_str())?.is_some() {
+                    return Ok(true);
+                }
+            }
+            Ok(false)
+        })
     }
 
     pub(super) async fn begin(&self, request: &WriterRequest, shared: bool) -> Result<String> {

@@ -3,10 +3,11 @@
 use std::fs::File;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
+use std::sync::Arc;
 
-use tokio::sync::mpsc;
+use futures_util::stream;
+use tokio::task::spawn_blocking;
 use tokio_stream::Stream;
-use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 
 use berth_proto::containerd::services::content::v1::ReadContentResponse;
@@ -17,44 +18,43 @@ use super::super::status::status;
 /// Bytes of one message: large enough that calls don't count, small against what a client takes.
 const FRAME: u64 = 1 << 20;
 
-/// Messages that are read ahead of the client.
-const AHEAD: usize = 2;
-
-/// The bytes that `offset` and `size` mean in a blob of `length` bytes; a size of 0 or less means
-/// all that is left.
+/// The bytes that `offset` and `size` mean in a blob of `length` bytes; a size of 0 or less, or more
+/// than is left, means all that is left.
 ///
 /// # Errors
-/// `OutOfRange` when they lead past the blob's end.
+/// `OutOfRange` when they begin past the blob's end.
 pub(super) fn range(offset: i64, size: i64, length: u64) -> Result<Range<u64>> {
     let start = u64::try_from(offset).unwrap_or_default();
-    let end = match u64::try_from(size) {
-        Ok(size) if size > 0 => start.saturating_add(size),
-        _ => length,
-    };
-    if start > length || end > length {
+    if start > length {
         return Err(Error::out_of_range(format!("read past object length {length} bytes")));
     }
+    let end = match u64::try_from(size) {
+        Ok(size) if size > 0 => start.saturating_add(size).min(length),
+        _ => length,
+    };
     Ok(start..end)
 }
 
-/// Sends `range` of `file` from a thread that may block; it ends when nobody listens any more.
+/// Reads `range` of `file`, each message when the client has room for it: one that does not read
+/// holds no thread up.
 pub(super) fn stream(
     file: File,
     range: Range<u64>,
 ) -> impl Stream<Item = std::result::Result<ReadContentResponse, Status>> {
-    let (sender, receiver) = mpsc::channel(AHEAD);
-    tokio::task::spawn_blocking(move || {
-        let mut offset = range.start;
-        while offset < range.end {
-            let frame = read(&file, offset, (range.end - offset).min(FRAME)).map_err(status);
-            let failed = frame.is_err();
-            if sender.blocking_send(frame).is_err() || failed {
-                return;
-            }
-            offset += FRAME;
+    let file = Arc::new(file);
+    stream::unfold((file, range), async |(file, left)| {
+        if left.is_empty() {
+            return None;
         }
-    });
-    ReceiverStream::new(receiver)
+        let end = left.end.min(left.start + FRAME);
+        let reader = file.clone();
+        let reading = spawn_blocking(move || read(&reader, left.start, end - left.start));
+        let died = |error| Err(Error::internal(format!("a thread for the disk failed: {error}")));
+        match reading.await.unwrap_or_else(died) {
+            Ok(frame) => Some((Ok(frame), (file, end..left.end))),
+            Err(error) => Some((Err(status(error)), (file, 0..0))),
+        }
+    })
 }
 
 /// Reads one message.
@@ -75,7 +75,8 @@ mod tests {
         assert_eq!(range(-1, -1, 10).unwrap(), 0..10);
         assert_eq!(range(3, 4, 10).unwrap(), 3..7);
         assert_eq!(range(10, 0, 10).unwrap(), 10..10);
-        for (offset, size) in [(11, 0), (0, 11), (9, 2), (i64::MAX, i64::MAX)] {
+        assert_eq!(range(9, i64::MAX, 10).unwrap(), 9..10);
+        for (offset, size) in [(11, 0), (i64::MAX, i64::MAX)] {
             assert_eq!(range(offset, size, 10).unwrap_err().kind(), Kind::OutOfRange);
         }
     }

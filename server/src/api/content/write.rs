@@ -29,8 +29,8 @@ struct Session {
     scope: Scope,
     /// The size that the blob should have, or 0.
     total: u64,
-    /// The digest that it should have.
-    expected: Option<Digest>,
+    /// The digest that it should have, or nothing. What is no digest is one that nothing has.
+    expected: String,
 }
 
 /// Serves one session; ends it when the client is gone.
@@ -41,7 +41,7 @@ pub(super) fn serve(
 ) -> impl Stream<Item = Result<WriteContentResponse, Status>> {
     let (sender, receiver) = mpsc::channel(1);
     tokio::spawn(async move {
-        let session = Session { backend, scope, total: 0, expected: None };
+        let session = Session { backend, scope, total: 0, expected: String::new() };
         if let Err(failure) = session.run(requests, &sender).await {
             // Nobody may listen any more.
             sender.send(Err(failure)).await.ok();
@@ -58,40 +58,64 @@ impl Session {
         responses: &mpsc::Sender<Result<WriteContentResponse, Status>>,
     ) -> Result<(), Status> {
         let Some(first) = requests.message().await? else { return Ok(()) };
-        self.expect(&first).map_err(status)?;
+        self.expect(&first);
         let mut writer = self.open(&first.r#ref).await.map_err(status)?;
+        let reference = first.r#ref.clone();
         let mut request = first;
-        loop {
+        let last = loop {
             let committing = request.action() == WriteAction::Commit;
             if request.action() != WriteAction::Stat {
                 block_in_place(|| write(&mut writer, &request)).map_err(status)?;
             }
-            let mut response = self.progress(&writer, request.action());
+            let mut response = self.progress(&writer, request.action);
             if committing {
                 response.digest = self.commit(writer, request.labels).await.map_err(status)?;
-                responses.send(Ok(response)).await.ok();
+                responses.send(Ok(response.clone())).await.ok();
+                break response;
+            }
+            if responses.send(Ok(response.clone())).await.is_err() {
                 return Ok(());
             }
-            if responses.send(Ok(response)).await.is_err() {
-                return Ok(());
+            let Some(next) = requests.message().await? else { break response };
+            self.expect(&next);
+            if self.is_there(&next.expected).await {
+                // Another session has brought it.
+                drop(writer);
+                self.abort(reference).await.map_err(status)?;
+                let error = format!("blob with expected digest {} exists", next.expected);
+                return Err(status(Error::already_exists(error)));
             }
-            let Some(next) = requests.message().await? else { return Ok(()) };
-            self.expect(&next).map_err(status)?;
             request = next;
-        }
+        };
+        // containerd ends a session with its last answer once more.
+        responses.send(Ok(last)).await.ok();
+        Ok(())
     }
 
     /// Takes over what a request says of the blob to be; later words count.
-    fn expect(&mut self, request: &WriteContentRequest) -> Result<()> {
+    fn expect(&mut self, request: &WriteContentRequest) {
         if let Ok(total) = u64::try_from(request.total)
             && total > 0
         {
             self.total = total;
         }
         if !request.expected.is_empty() {
-            self.expected = Some(request.expected.parse()?);
+            self.expected.clone_from(&request.expected);
         }
-        Ok(())
+    }
+
+    /// Whether the namespace has the blob `expected`, which the lease then keeps.
+    async fn is_there(&self, expected: &str) -> bool {
+        match expected.parse() {
+            Ok(digest) => self.scope.content().adopt(&digest).await.is_ok(),
+            Err(_) => false,
+        }
+    }
+
+    async fn abort(&self, reference: String) -> Result<()> {
+        let scope = self.scope.clone();
+        let aborted = async move { scope.content().abort(&reference).await };
+        self.backend.operations.run(aborted).await
     }
 
     /// Begins or resumes the ingest.
@@ -99,7 +123,7 @@ impl Session {
         if reference.is_empty() {
             return Err(Error::invalid_argument("first message must have a reference"));
         }
-        let (total, expected) = (self.total, self.expected.clone());
+        let (total, expected) = (self.total, self.expected.parse().ok());
         let request = WriterRequest { reference: reference.to_owned(), total, expected };
         let scope = self.scope.clone();
         let opened = async move { scope.content().writer(request).await };
@@ -112,7 +136,13 @@ impl Session {
         writer: ContentWriter,
         labels: HashMap<String, String>,
     ) -> Result<String> {
-        let (total, expected) = (self.total, self.expected.clone());
+        let total = self.total;
+        let expected = match self.expected.as_str() {
+            "" => None,
+            text => Some(text.parse::<Digest>().map_err(|error| {
+                Error::failed_precondition(format!("unexpected commit digest: {error}"))
+            })?),
+        };
         let (backend, scope) = (self.backend.clone(), self.scope.clone());
         let committed = async move {
             let info = writer.commit(total, expected, labels).await?;
@@ -124,10 +154,10 @@ impl Session {
     }
 
     /// How far the ingest is.
-    fn progress(&self, writer: &ContentWriter, action: WriteAction) -> WriteContentResponse {
+    fn progress(&self, writer: &ContentWriter, action: i32) -> WriteContentResponse {
         let progress = writer.status();
         WriteContentResponse {
-            action: action.into(),
+            action,
             started_at: Some(progress.started.into()),
             updated_at: Some(progress.updated.into()),
             offset: number(progress.offset),
@@ -137,18 +167,18 @@ impl Session {
     }
 }
 
-/// Appends a request's data. It must follow what is there; at offset 0 it replaces that instead.
+/// Appends a request's data. It must follow what is there; at offset 0 it replaces that instead,
+/// and below 0 it says nothing of the place.
 fn write(writer: &mut ContentWriter, request: &WriteContentRequest) -> Result<()> {
     let at = writer.status().offset;
-    match u64::try_from(request.offset).unwrap_or_default() {
+    match request.offset {
         0 if at > 0 => writer.truncate(0)?,
-        0 => {}
-        offset if offset == at => {}
-        offset => {
+        offset if offset > 0 && offset.unsigned_abs() != at => {
             return Err(Error::out_of_range(format!(
                 "write @{offset} must occur at current offset {at}"
             )));
         }
+        _ => {}
     }
     writer.write(&request.data)
 }

@@ -5,6 +5,7 @@ use std::time::SystemTime;
 use tonic::{Request, Response, Status};
 
 use berth_metadata::Scope;
+use berth_proto::containerd::events::{SandboxCreate, SandboxExit, SandboxStart};
 use berth_proto::containerd::services::sandbox::v1::{
     ControllerCreateRequest, ControllerCreateResponse, ControllerMetricsRequest,
     ControllerMetricsResponse, ControllerPlatformRequest, ControllerPlatformResponse,
@@ -18,12 +19,36 @@ use berth_types::{Error, Kind, Result};
 
 use super::super::backend::Backend;
 use super::super::status::status;
+use super::Sandboxer;
 
-/// The only controller: it leaves sandboxes to the shims of their runtimes.
+/// The controller that is built in: it leaves sandboxes to the shims of their runtimes.
 const SHIM: &str = "shim";
 
 /// Environments that containers share, as they run.
 pub(crate) struct Controller(pub(crate) Backend);
+
+impl Controller {
+    /// The controller called `name` of another process, or `None` for our own.
+    fn other(&self, name: &str) -> Result<Option<&Sandboxer>, Status> {
+        let others = &self.0.sandboxers;
+        if name == SHIM {
+            return Ok(None);
+        }
+        if let Some(other) = others.iter().find(|other| other.name() == name) {
+            return Ok(Some(other));
+        }
+        let names = others.iter().map(Sandboxer::name);
+        let names = [SHIM].into_iter().chain(names).collect::<Vec<_>>().join(", ");
+        Err(status(match name {
+            "" => Error::invalid_argument(format!(
+                "the request names no sandbox controller: there is {names}"
+            )),
+            _ => Error::not_found(format!(
+                "sandbox controller {name:?} is not here: there is {names}"
+            )),
+        }))
+    }
+}
 
 #[tonic::async_trait]
 impl controller_server::Controller for Controller {
@@ -31,8 +56,18 @@ impl controller_server::Controller for Controller {
         &self,
         request: Request<ControllerCreateRequest>,
     ) -> Result<Response<ControllerCreateResponse>, Status> {
-        let (metadata, _, request) = request.into_parts();
-        known(&request.sandboxer)?;
+        let (metadata, _, mut request) = request.into_parts();
+        if let Some(other) = self.other(&request.sandboxer)? {
+            let scope = self.0.scope(&metadata)?;
+            if request.sandbox.is_none() {
+                request.sandbox = scope.sandboxes().get(&request.sandbox_id).ok();
+            }
+            let event = SandboxCreate { sandbox_id: request.sandbox_id.clone() };
+            let created = other.client().create(other.request(&metadata, request)).await;
+            let created = other.named(created)?;
+            self.0.publish(scope.namespace(), "/sandboxes/create", &event);
+            return Ok(Response::new(created));
+        }
         let created = self.0.change(&metadata, |backend, scope| async move {
             let sandbox = backend.tasks.create_sandbox(describe(&scope, request)?).await?;
             Ok(ControllerCreateResponse { sandbox_id: sandbox.id().to_owned() })
@@ -44,8 +79,16 @@ impl controller_server::Controller for Controller {
         &self,
         request: Request<ControllerStartRequest>,
     ) -> Result<Response<ControllerStartResponse>, Status> {
-        let (metadata, _, ControllerStartRequest { sandbox_id, sandboxer }) = request.into_parts();
-        known(&sandboxer)?;
+        let (metadata, _, request) = request.into_parts();
+        if let Some(other) = self.other(&request.sandboxer)? {
+            let scope = self.0.scope(&metadata)?;
+            let event = SandboxStart { sandbox_id: request.sandbox_id.clone() };
+            let started = other.client().start(other.request(&metadata, request)).await;
+            let started = other.named(started)?;
+            self.0.publish(scope.namespace(), "/sandboxes/start", &event);
+            return Ok(Response::new(started));
+        }
+        let sandbox_id = request.sandbox_id;
         let started = self.0.change(&metadata, |backend, scope| async move {
             let namespace = scope.namespace();
             let (address, version) = backend.tasks.sandbox(namespace, &sandbox_id)?.endpoint();
@@ -61,9 +104,13 @@ impl controller_server::Controller for Controller {
         &self,
         request: Request<ControllerPlatformRequest>,
     ) -> Result<Response<ControllerPlatformResponse>, Status> {
-        let scope = self.0.scope(request.metadata())?;
-        let ControllerPlatformRequest { sandbox_id, sandboxer } = request.into_inner();
-        known(&sandboxer)?;
+        let (metadata, _, request) = request.into_parts();
+        let scope = self.0.scope(&metadata)?;
+        if let Some(other) = self.other(&request.sandboxer)? {
+            let told = other.client().platform(other.request(&metadata, request)).await;
+            return other.named(told).map(Response::new);
+        }
+        let sandbox_id = request.sandbox_id;
         let sandbox = self.0.tasks.sandbox(scope.namespace(), &sandbox_id).map_err(status)?;
         let platform = sandbox.platform().await.map_err(status)?;
         Ok(Response::new(ControllerPlatformResponse { platform }))
@@ -74,7 +121,11 @@ impl controller_server::Controller for Controller {
         request: Request<ControllerStopRequest>,
     ) -> Result<Response<ControllerStopResponse>, Status> {
         let (metadata, _, request) = request.into_parts();
-        known(&request.sandboxer)?;
+        if let Some(other) = self.other(&request.sandboxer)? {
+            self.0.scope(&metadata)?;
+            let stopped = other.client().stop(other.request(&metadata, request)).await;
+            return other.named(stopped).map(Response::new);
+        }
         let stopped = self.0.change(&metadata, |backend, scope| async move {
             match backend.tasks.sandbox(scope.namespace(), &request.sandbox_id) {
                 Ok(sandbox) => sandbox.stop(request.timeout_secs).await,
@@ -90,9 +141,17 @@ impl controller_server::Controller for Controller {
         &self,
         request: Request<ControllerWaitRequest>,
     ) -> Result<Response<ControllerWaitResponse>, Status> {
-        let scope = self.0.scope(request.metadata())?;
-        let ControllerWaitRequest { sandbox_id, sandboxer } = request.into_inner();
-        known(&sandboxer)?;
+        let (metadata, _, request) = request.into_parts();
+        let scope = self.0.scope(&metadata)?;
+        let sandbox_id = request.sandbox_id.clone();
+        if let Some(other) = self.other(&request.sandboxer)? {
+            let ended = other.client().wait(other.waiting(&metadata, request)).await;
+            let ended = other.named(ended)?;
+            let (exit_status, exited_at) = (ended.exit_status, ended.exited_at);
+            let event = SandboxExit { sandbox_id, exit_status, exited_at };
+            self.0.publish(scope.namespace(), "/sandboxes/exit", &event);
+            return Ok(Response::new(ended));
+        }
         let exit = self.0.tasks.wait_sandbox(scope.namespace(), &sandbox_id).await;
         let exit = exit.map_err(status)?;
         let (exit_status, exited_at) = (exit.status, exit.at);
@@ -103,9 +162,13 @@ impl controller_server::Controller for Controller {
         &self,
         request: Request<ControllerStatusRequest>,
     ) -> Result<Response<ControllerStatusResponse>, Status> {
-        let scope = self.0.scope(request.metadata())?;
-        let ControllerStatusRequest { sandbox_id, verbose, sandboxer } = request.into_inner();
-        known(&sandboxer)?;
+        let (metadata, _, request) = request.into_parts();
+        let scope = self.0.scope(&metadata)?;
+        if let Some(other) = self.other(&request.sandboxer)? {
+            let told = other.client().status(other.request(&metadata, request)).await;
+            return other.named(told).map(Response::new);
+        }
+        let ControllerStatusRequest { sandbox_id, verbose, .. } = request;
         let sandbox = match self.0.tasks.sandbox(scope.namespace(), &sandbox_id) {
             // As containerd's: what is not there has ended.
             Err(error) if error.kind() == Kind::NotFound => {
@@ -133,7 +196,11 @@ impl controller_server::Controller for Controller {
         request: Request<ControllerShutdownRequest>,
     ) -> Result<Response<ControllerShutdownResponse>, Status> {
         let (metadata, _, request) = request.into_parts();
-        known(&request.sandboxer)?;
+        if let Some(other) = self.other(&request.sandboxer)? {
+            self.0.scope(&metadata)?;
+            let ended = other.client().shutdown(other.request(&metadata, request)).await;
+            return other.named(ended).map(Response::new);
+        }
         let ended = self.0.change(&metadata, |backend, scope| async move {
             backend.tasks.shut_down_sandbox(scope.namespace(), &request.sandbox_id).await
         });
@@ -144,9 +211,13 @@ impl controller_server::Controller for Controller {
         &self,
         request: Request<ControllerMetricsRequest>,
     ) -> Result<Response<ControllerMetricsResponse>, Status> {
-        let scope = self.0.scope(request.metadata())?;
-        let ControllerMetricsRequest { sandbox_id, sandboxer } = request.into_inner();
-        known(&sandboxer)?;
+        let (metadata, _, request) = request.into_parts();
+        let scope = self.0.scope(&metadata)?;
+        if let Some(other) = self.other(&request.sandboxer)? {
+            let told = other.client().metrics(other.request(&metadata, request)).await;
+            return other.named(told).map(Response::new);
+        }
+        let sandbox_id = request.sandbox_id;
         let sandbox = self.0.tasks.sandbox(scope.namespace(), &sandbox_id).map_err(status)?;
         let metrics = sandbox.metrics().await.map_err(status)?;
         Ok(Response::new(ControllerMetricsResponse { metrics }))
@@ -157,28 +228,17 @@ impl controller_server::Controller for Controller {
         &self,
         request: Request<ControllerUpdateRequest>,
     ) -> Result<Response<ControllerUpdateResponse>, Status> {
-        self.0.scope(request.metadata())?;
-        let request = request.into_inner();
-        known(&request.sandboxer)?;
+        let (metadata, _, request) = request.into_parts();
+        self.0.scope(&metadata)?;
+        if let Some(other) = self.other(&request.sandboxer)? {
+            let updated = other.client().update(other.request(&metadata, request)).await;
+            return other.named(updated).map(Response::new);
+        }
         if request.sandbox.is_none() {
             return Err(status(Error::invalid_argument("the update names no sandbox")));
         }
         Ok(Response::new(ControllerUpdateResponse {}))
     }
-}
-
-/// Checks the name of the controller.
-fn known(sandboxer: &str) -> Result<(), Status> {
-    match sandboxer {
-        SHIM => Ok(()),
-        "" => Err(Error::invalid_argument(
-            "the request names no sandbox controller: there is one, \"shim\"",
-        )),
-        other => Err(Error::not_found(format!(
-            "sandbox controller {other:?} is not here: there is one, \"shim\""
-        ))),
-    }
-    .map_err(status)
 }
 
 /// What a request asks for. Clients that say nothing of the sandbox but its id have put it into

@@ -33,6 +33,22 @@ impl Tasks {
         let scope = self.0.scope(metadata)?;
         self.0.tasks.get(scope.namespace(), id).map_err(status)
     }
+
+    /// Asks the task that a call is about to do something, which it does even when the caller is
+    /// gone.
+    async fn ask<T, F>(
+        &self,
+        metadata: &MetadataMap,
+        id: &str,
+        what: impl FnOnce(Arc<Task>) -> F,
+    ) -> Result<T, Status>
+    where
+        T: Send + 'static,
+        F: Future<Output = berth_types::Result<T>> + Send + 'static,
+    {
+        let task = self.find(metadata, id)?;
+        self.0.operations.run(what(task)).await.map_err(status)
+    }
 }
 
 #[tonic::async_trait]
@@ -53,8 +69,8 @@ impl tasks_server::Tasks for Tasks {
         request: Request<StartRequest>,
     ) -> Result<Response<StartResponse>, Status> {
         let (metadata, _, StartRequest { container_id, exec_id }) = request.into_parts();
-        let task = self.find(&metadata, &container_id)?;
-        let pid = task.start(&exec_id).await.map_err(status)?;
+        let start = |task: Arc<Task>| async move { task.start(&exec_id).await };
+        let pid = self.ask(&metadata, &container_id, start).await?;
         Ok(Response::new(StartResponse { pid }))
     }
 
@@ -76,9 +92,11 @@ impl tasks_server::Tasks for Tasks {
         request: Request<DeleteProcessRequest>,
     ) -> Result<Response<DeleteResponse>, Status> {
         let (metadata, _, DeleteProcessRequest { container_id, exec_id }) = request.into_parts();
-        let task = self.find(&metadata, &container_id)?;
-        let ended = task.delete_process(&exec_id).await.map_err(status)?;
-        Ok(Response::new(ending(exec_id, ended)))
+        let delete = |task: Arc<Task>| async move {
+            let ended = task.delete_process(&exec_id).await?;
+            Ok(ending(exec_id, ended))
+        };
+        self.ask(&metadata, &container_id, delete).await.map(Response::new)
     }
 
     async fn get(&self, request: Request<GetRequest>) -> Result<Response<GetResponse>, Status> {
@@ -101,13 +119,16 @@ impl tasks_server::Tasks for Tasks {
     async fn kill(&self, request: Request<KillRequest>) -> Result<Response<()>, Status> {
         let (metadata, _, request) = request.into_parts();
         let KillRequest { container_id, exec_id, signal, all } = request;
-        let task = self.find(&metadata, &container_id)?;
-        task.kill(&exec_id, signal, all).await.map(Response::new).map_err(status)
+        let kill = |task: Arc<Task>| async move { task.kill(&exec_id, signal, all).await };
+        self.ask(&metadata, &container_id, kill).await.map(Response::new)
     }
 
     async fn exec(&self, request: Request<ExecProcessRequest>) -> Result<Response<()>, Status> {
         let (metadata, _, request) = request.into_parts();
-        let task = self.find(&metadata, &request.container_id)?;
+        if request.exec_id.is_empty() {
+            return Err(status(Error::invalid_argument("exec id cannot be empty")));
+        }
+        let container_id = request.container_id.clone();
         let request = v3::ExecProcessRequest {
             id: request.container_id,
             exec_id: request.exec_id,
@@ -117,14 +138,16 @@ impl tasks_server::Tasks for Tasks {
             stderr: request.stderr,
             spec: request.spec,
         };
-        task.exec(request).await.map(Response::new).map_err(status)
+        let exec = |task: Arc<Task>| async move { task.exec(request).await };
+        self.ask(&metadata, &container_id, exec).await.map(Response::new)
     }
 
     async fn resize_pty(&self, request: Request<ResizePtyRequest>) -> Result<Response<()>, Status> {
         let (metadata, _, request) = request.into_parts();
         let ResizePtyRequest { container_id, exec_id, width, height } = request;
-        let task = self.find(&metadata, &container_id)?;
-        task.resize_pty(&exec_id, width, height).await.map(Response::new).map_err(status)
+        let resize =
+            |task: Arc<Task>| async move { task.resize_pty(&exec_id, width, height).await };
+        self.ask(&metadata, &container_id, resize).await.map(Response::new)
     }
 
     async fn close_io(&self, request: Request<CloseIoRequest>) -> Result<Response<()>, Status> {
@@ -134,19 +157,20 @@ impl tasks_server::Tasks for Tasks {
         if !stdin {
             return Ok(Response::new(()));
         }
-        task.close_io(&exec_id).await.map(Response::new).map_err(status)
+        let close = async move { task.close_io(&exec_id).await };
+        self.0.operations.run(close).await.map(Response::new).map_err(status)
     }
 
     async fn pause(&self, request: Request<PauseTaskRequest>) -> Result<Response<()>, Status> {
         let (metadata, _, PauseTaskRequest { container_id }) = request.into_parts();
-        let task = self.find(&metadata, &container_id)?;
-        task.pause().await.map(Response::new).map_err(status)
+        let pause = |task: Arc<Task>| async move { task.pause().await };
+        self.ask(&metadata, &container_id, pause).await.map(Response::new)
     }
 
     async fn resume(&self, request: Request<ResumeTaskRequest>) -> Result<Response<()>, Status> {
         let (metadata, _, ResumeTaskRequest { container_id }) = request.into_parts();
-        let task = self.find(&metadata, &container_id)?;
-        task.resume().await.map(Response::new).map_err(status)
+        let resume = |task: Arc<Task>| async move { task.resume().await };
+        self.ask(&metadata, &container_id, resume).await.map(Response::new)
     }
 
     async fn list_pids(
@@ -171,8 +195,8 @@ impl tasks_server::Tasks for Tasks {
     async fn update(&self, request: Request<UpdateTaskRequest>) -> Result<Response<()>, Status> {
         let (metadata, _, request) = request.into_parts();
         let UpdateTaskRequest { container_id, resources, annotations } = request;
-        let task = self.find(&metadata, &container_id)?;
-        task.update(resources, annotations).await.map(Response::new).map_err(status)
+        let update = |task: Arc<Task>| async move { task.update(resources, annotations).await };
+        self.ask(&metadata, &container_id, update).await.map(Response::new)
     }
 
     async fn metrics(

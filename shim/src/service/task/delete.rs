@@ -48,6 +48,8 @@ impl Task {
                 let step = process.begin(Phase::Added)?;
                 let exit = Exit::killed();
                 step.done(Phase::Stopped(exit));
+                // Who waits for it already would do so for ever.
+                process.stop(exit);
                 Ok(exit)
             }
             Phase::Created => {

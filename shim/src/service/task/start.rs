@@ -7,6 +7,7 @@ use berth_proto::containerd::task::v3::{StartRequest, StartResponse};
 use berth_types::{Error, Result};
 
 use super::{Task, no_container};
+use crate::service::exit::Exit;
 use crate::service::process::{Phase, Process, Step};
 use crate::service::stdio::Owner;
 
@@ -57,7 +58,12 @@ impl Task {
             }
             Err(_) => {
                 process.streams.abandon();
-                step.held()
+                let held = step.held();
+                if process.pid() == 0 {
+                    // Who waits for it already would do so for ever.
+                    process.stop(Exit::killed());
+                }
+                held
             }
         };
         self.announce_held(process, exit).await;
