@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
-use futures_util::stream;
+use futures_util::{StreamExt, stream};
 use tokio::task::spawn_blocking;
 use tokio_stream::Stream;
 use tonic::Status;
@@ -17,6 +17,9 @@ use super::super::status::status;
 
 /// Bytes of one message: large enough that calls don't count, small against what a client takes.
 const FRAME: u64 = 1 << 20;
+
+/// Messages that are read while one is sent.
+const AHEAD: usize = 2;
 
 /// The bytes that `offset` and `size` mean in a blob of `length` bytes; a size of 0 or less, or more
 /// than is left, means all that is left.
@@ -35,26 +38,26 @@ pub(super) fn range(offset: i64, size: i64, length: u64) -> Result<Range<u64>> {
     Ok(start..end)
 }
 
-/// Reads `range` of `file`, each message when the client has room for it: one that does not read
-/// holds no thread up.
+/// Reads `range` of `file`, a little ahead of the client: one that does not read holds no thread up.
 pub(super) fn stream(
     file: File,
     range: Range<u64>,
 ) -> impl Stream<Item = std::result::Result<ReadContentResponse, Status>> {
     let file = Arc::new(file);
-    stream::unfold((file, range), async |(file, left)| {
-        if left.is_empty() {
-            return None;
-        }
-        let end = left.end.min(left.start + FRAME);
-        let reader = file.clone();
-        let reading = spawn_blocking(move || read(&reader, left.start, end - left.start));
-        let died = |error| Err(Error::internal(format!("a thread for the disk failed: {error}")));
-        match reading.await.unwrap_or_else(died) {
-            Ok(frame) => Some((Ok(frame), (file, end..left.end))),
-            Err(error) => Some((Err(status(error)), (file, 0..0))),
-        }
-    })
+    let end = range.end;
+    let frames = range.step_by(FRAME as usize).map(move |start| start..end.min(start + FRAME));
+    stream::iter(frames)
+        .map(move |frame| {
+            let file = file.clone();
+            async move {
+                let reading =
+                    spawn_blocking(move || read(&file, frame.start, frame.end - frame.start));
+                let died =
+                    |error| Err(Error::internal(format!("a thread for the disk failed: {error}")));
+                reading.await.unwrap_or_else(died).map_err(status)
+            }
+        })
+        .buffered(AHEAD)
 }
 
 /// Reads one message.
