@@ -80,7 +80,7 @@ fn a_million_files_take_little_memory() {
         };
         let image = draft.unwrap().seal().unwrap();
         // With the two directories above all, and the root.
-        assert_eq!(image.inodes, FILES + DIRECTORIES + 3);
+        assert_eq!(image.inodes, u64::from(FILES + DIRECTORIES + 3));
         let peak = peak();
         println!("{peak} kB, restorable: {restorable}");
         assert!(peak <= MEMORY, "{peak} kB, restorable: {restorable}");
