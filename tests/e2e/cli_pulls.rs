@@ -99,6 +99,29 @@ fn cli_a_killed_pull_goes_on_where_it_was() {
 }
 
 #[test]
+fn cli_fifty_clients_pull_an_image_once() {
+    let Some(engine) = Engine::berth() else { return };
+    let registry = Registry::start();
+    let image = image();
+    registry.push(&image);
+    let name = registry.reference("big");
+    let log = engine.path("client");
+    let mut clients: Vec<_> =
+        (0..50).map(|_| Running::start(&mut engine.cli_command(&["pull", &name]), &log)).collect();
+    wait_until("the clients to end", || clients.iter_mut().all(Running::has_ended));
+    let told = fs::read_to_string(&log).unwrap();
+    assert_eq!(told.matches("Status: ").count(), 50, "{told}");
+    // The layers and the config.
+    assert_eq!(registry.blob_fetches(), image.layers().len() + 1);
+    // Directories are numbered as they are made: none was made in vain.
+    let newest = fs::read_dir(engine.root().join("snapshots/erofs")).unwrap();
+    let newest = newest.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let newest = newest.map(|name| name.parse::<usize>().unwrap()).max();
+    assert_eq!(newest, Some(image.layers().len()));
+    assert_whole(&engine, &name);
+}
+
+#[test]
 fn cli_a_stop_does_not_wait_for_pulls() {
     let Some(mut engine) = Engine::berth() else { return };
     let registry = Registry::start();
