@@ -8,6 +8,7 @@ mod crowds;
 mod diff;
 mod discard;
 mod events;
+mod frames;
 mod gc;
 mod health;
 mod images;

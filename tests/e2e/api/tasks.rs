@@ -202,7 +202,7 @@ async fn execs_that_come_to_nothing_are_waited_for_by_nobody() {
     let api = Api::start().await;
     api.engine.import(&Image::busybox(IMAGE));
     api.engine.ctr(&["run", "-d", IMAGE, "one", "sleep", "1000"]).success();
-    let mut client = api.client(TasksClient::new);
+    let client = api.client(TasksClient::new);
     let waiter = |exec_id: &str| {
         let (mut client, request) = (client.clone(), api.request(wait(exec_id)));
         tokio::spawn(async move { client.wait(request).await })
