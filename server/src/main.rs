@@ -20,7 +20,6 @@ mod root;
 mod shutdown;
 mod snapshotters;
 mod tcp;
-mod tolerant;
 
 use std::io::{self, IsTerminal};
 use std::process::ExitCode;

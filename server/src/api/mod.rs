@@ -41,7 +41,6 @@ use crate::calls::Counting;
 use crate::config::{Config, Grpc};
 use crate::listen::may_connect;
 use crate::tcp::Tcp;
-use crate::tolerant::Tolerant;
 pub(crate) use backend::Backend;
 use containers::Containers;
 use content::Content;
@@ -170,7 +169,6 @@ async fn serve_all<C>(
 where
     C: AsyncRead + AsyncWrite + Connected + Unpin + Send + 'static,
 {
-    let connections = connections.map(|connection| connection.map(Tolerant::new));
     Server::builder()
         .initial_stream_window_size(WINDOW)
         .initial_connection_window_size(WINDOW)

@@ -8,7 +8,6 @@ mod crowds;
 mod diff;
 mod discard;
 mod events;
-mod frames;
 mod gc;
 mod health;
 mod images;

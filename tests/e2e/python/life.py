@@ -28,7 +28,10 @@ SNAPSHOTTER = "overlayfs"
 PROBE = "/probe"
 
 socket, namespace, image, directory = sys.argv[1:]
-channel = grpc.insecure_channel("unix://" + socket)
+# Without this, grpcio names the socket's path as the authority, which HTTP/2 has no room for.
+channel = grpc.insecure_channel(
+    "unix://" + socket, options=[("grpc.default_authority", "localhost")]
+)
 WHERE = {"metadata": [("containerd-namespace", namespace)], "timeout": 60}
 seen = {}
 
