@@ -281,7 +281,7 @@ fn a_parent_comes_and_goes_with_its_children() {
     let parent = unique_path();
     let come_and_go = |name: &str| {
         for _ in 0..100 {
-            let cgroup = Cgroup::create(&parent.join(&name), &parse("{}")).unwrap();
+            let cgroup = Cgroup::create(&parent.join(name), &parse("{}")).unwrap();
             assert!(!cgroup.directories().is_empty());
             cgroup.remove().unwrap();
         }
