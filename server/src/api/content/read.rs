@@ -36,13 +36,13 @@ pub(super) fn range(offset: i64, size: i64, length: u64) -> Result<Range<u64>> {
 }
 
 /// Reads `range` of `file`, each message when the client has room for it: one that does not read
-/// holds no thread up.
+/// holds no thread up. As with containerd, the offsets of messages begin with 0.
 pub(super) fn stream(
     file: File,
     range: Range<u64>,
 ) -> impl Stream<Item = std::result::Result<ReadContentResponse, Status>> {
-    let file = Arc::new(file);
-    stream::unfold((file, range), async |(file, left)| {
+    let (file, begin) = (Arc::new(file), range.start);
+    stream::unfold((file, range), move |(file, left): (Arc<File>, Range<u64>)| async move {
         if left.is_empty() {
             return None;
         }
@@ -51,17 +51,21 @@ pub(super) fn stream(
         let reading = spawn_blocking(move || read(&reader, left.start, end - left.start));
         let died = |error| Err(Error::internal(format!("a thread for the disk failed: {error}")));
         match reading.await.unwrap_or_else(died) {
-            Ok(frame) => Some((Ok(frame), (file, end..left.end))),
+            Ok(data) => {
+                let offset = super::number(left.start - begin);
+                let frame = ReadContentResponse { offset, data: data.into() };
+                Some((Ok(frame), (file, end..left.end)))
+            }
             Err(error) => Some((Err(status(error)), (file, 0..0))),
         }
     })
 }
 
-/// Reads one message.
-fn read(file: &File, offset: u64, size: u64) -> Result<ReadContentResponse> {
+/// Reads what one message has.
+fn read(file: &File, offset: u64, size: u64) -> Result<Vec<u8>> {
     let mut data = vec![0; size as usize];
     file.read_exact_at(&mut data, offset).context(|| "read content")?;
-    Ok(ReadContentResponse { offset: super::number(offset), data: data.into() })
+    Ok(data)
 }
 
 #[cfg(test)]
