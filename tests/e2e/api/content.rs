@@ -105,6 +105,7 @@ async fn read(
     let mut frames = client.read(api.request(request)).await?.into_inner();
     let mut bytes = Vec::new();
     while let Some(frame) = frames.message().await? {
+        assert_eq!(frame.offset, bytes.len() as i64);
         bytes.extend_from_slice(&frame.data);
     }
     Ok(bytes)

@@ -39,32 +39,31 @@ pub(super) fn range(offset: i64, size: i64, length: u64) -> Result<Range<u64>> {
 }
 
 /// Reads `range` of `file`, a little ahead of the client: one that does not read holds no thread up.
+/// As with containerd, the offsets of messages begin with 0.
 pub(super) fn stream(
     file: File,
     range: Range<u64>,
 ) -> impl Stream<Item = std::result::Result<ReadContentResponse, Status>> {
-    let file = Arc::new(file);
-    let end = range.end;
-    let frames = range.step_by(FRAME as usize).map(move |start| start..end.min(start + FRAME));
-    stream::iter(frames)
-        .map(move |frame| {
-            let file = file.clone();
+    let (file, Range { start: begin, end }) = (Arc::new(file), range);
+    stream::iter((begin..end).step_by(FRAME as usize))
+        .map(move |start| {
+            let (file, size) = (file.clone(), FRAME.min(end - start));
+            let reading = spawn_blocking(move || read(&file, start, size));
             async move {
-                let reading =
-                    spawn_blocking(move || read(&file, frame.start, frame.end - frame.start));
                 let died =
                     |error| Err(Error::internal(format!("a thread for the disk failed: {error}")));
-                reading.await.unwrap_or_else(died).map_err(status)
+                let data = reading.await.unwrap_or_else(died).map_err(status)?;
+                Ok(ReadContentResponse { offset: super::number(start - begin), data: data.into() })
             }
         })
         .buffered(AHEAD)
 }
 
-/// Reads one message.
-fn read(file: &File, offset: u64, size: u64) -> Result<ReadContentResponse> {
+/// Reads what one message has.
+fn read(file: &File, offset: u64, size: u64) -> Result<Vec<u8>> {
     let mut data = vec![0; size as usize];
     file.read_exact_at(&mut data, offset).context(|| "read content")?;
-    Ok(ReadContentResponse { offset: super::number(offset), data: data.into() })
+    Ok(data)
 }
 
 #[cfg(test)]
