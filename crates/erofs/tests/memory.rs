@@ -66,6 +66,7 @@ fn peak() -> u64 {
 }
 
 #[test]
+#[ignore = "takes a minute or two"]
 fn a_million_files_take_little_memory() {
     let work = tempfile::tempdir().unwrap();
     let path = work.path().join("image");
