@@ -44,7 +44,8 @@ impl Guest {
         make_disk(&base);
         copy(&base, &disk);
 
-        let namespace = format!("power-{}", std::process::id());
+        // A port is taken once.
+        let namespace = format!("power-{}", registry.host().rsplit(':').next().unwrap());
         let (sector, place) = (DISK.1 << 20, path("place"));
         fs::create_dir(&place).unwrap();
         let root = path("root");
