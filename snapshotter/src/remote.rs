@@ -145,9 +145,11 @@ impl Snapshotter for Remote {
     }
 
     async fn commit(&self, name: &str, key: &str, options: CommitOptions) -> Result<()> {
-        if options.parent.is_some() {
+        if let Some(parent) = &options.parent
+            && self.stat(key).await?.parent != *parent
+        {
             return Err(Error::unimplemented(format!(
-                "snapshotter {} takes no parent at commit",
+                "snapshotter {} takes no parent at commit: prepare {key:?} on it",
                 self.name
             )));
         }

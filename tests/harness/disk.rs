@@ -11,7 +11,10 @@ use crate::process::Finished;
 
 /// An ext4 filesystem in a file, mounted through a loop device until this is dropped.
 pub struct SmallDisk {
-    directory: TempDir,
+    path: PathBuf,
+    /// What goes with it.
+    #[allow(dead_code, reason = "held to be removed")]
+    directory: Option<TempDir>,
 }
 
 impl SmallDisk {
@@ -48,26 +51,23 @@ impl SmallDisk {
         let name = image.to_str().expect("a path");
         let all = [&["-q", "-m", "0"], options, &[name]].concat();
         Finished::run("mkfs.ext4", &all, b"").success();
-        Self::mount(directory, &image)
-    }
-
-    /// The filesystem that is in the file `image`.
-    pub fn of(image: &Path) -> Self {
-        Self::mount(tempfile::tempdir().expect("a directory"), image)
-    }
-
-    fn mount(directory: TempDir, image: &Path) -> Self {
-        let disk = Self { directory };
-        let (image, path) = (image.to_str().expect("a path"), disk.path());
+        let path = directory.path().join("disk");
         std::fs::create_dir(&path).expect("a mount point");
-        let path = path.to_str().expect("a path");
-        Finished::run("mount", &["-o", "loop", image, path], b"").success();
+        let mut disk = Self::of(&image, path);
+        disk.directory = Some(directory);
         disk
+    }
+
+    /// The filesystem that is in the file `image`, mounted on the directory `path`.
+    pub fn of(image: &Path, path: PathBuf) -> Self {
+        let names = ["-o", "loop"].map(Path::new);
+        Finished::run("mount", &[names[0], names[1], image, &path], b"").success();
+        Self { path, directory: None }
     }
 
     /// Where it is mounted.
     pub fn path(&self) -> PathBuf {
-        self.directory.path().join("disk")
+        self.path.clone()
     }
 
     /// Bytes that are free.

@@ -23,6 +23,8 @@ pub(crate) struct Guest {
     pub(crate) marks: Vec<(usize, String)>,
     /// The disk as it was before.
     pub(crate) base: PathBuf,
+    /// Where it was mounted: records name files by their whole paths.
+    pub(crate) place: PathBuf,
     /// An archive of the third image.
     pub(crate) archive: PathBuf,
     _directory: TempDir,
@@ -42,14 +44,17 @@ impl Guest {
         make_disk(&base);
         copy(&base, &disk);
 
-        let namespace = format!("power-{}", std::process::id());
-        let place = DISK.1 << 20;
+        // A port is taken once.
+        let namespace = format!("power-{}", registry.host().rsplit(':').next().unwrap());
+        let (sector, place) = (DISK.1 << 20, path("place"));
+        fs::create_dir(&place).unwrap();
         let root = path("root");
         prepare(&root, &registry);
         fs::copy(&archive, root.join("three.tar")).unwrap();
         fs::write(root.join("config.toml"), config).unwrap();
         let settings = [
-            ("MARKS", (place / SECTOR).to_string()),
+            ("MARKS", (sector / SECTOR).to_string()),
+            ("PLACE", place.display().to_string()),
             ("HOST", registry.host()),
             ("NAMESPACE", namespace.clone()),
         ];
@@ -58,10 +63,10 @@ impl Guest {
 
         boot(&root, &disk, &path("log"));
         let log = Log::read(&path("log"));
-        let marks = log.marks(place);
+        let marks = log.marks(sector);
         assert_eq!(marks.last().map(|(_, mark)| mark.as_str()), Some("end"));
         let (config, _directory) = (config.to_owned(), directory);
-        Self { registry, namespace, config, log, marks, base, archive, _directory }
+        Self { registry, namespace, config, log, marks, base, place, archive, _directory }
     }
 }
 

@@ -5,7 +5,7 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-const MAGIC: u64 = 0x6a73_6677_7368_7872;
+const MAGIC: u64 = 0x006a_7366_7773_6872;
 
 /// In which places and sizes are told, in bytes.
 pub(crate) const SECTOR: u64 = 512;

@@ -95,7 +95,8 @@ fn cut(config: &str) {
         let steps = Steps(&guest.marks[..before]);
         let last = steps.0.last().map_or("nothing", |(_, mark)| mark);
         println!("cut at {moment} after {last:?}: {} ({lost} bytes lost)", KINDS[kind].2);
-        outcomes += outcome::judge(&guest, &SmallDisk::of(&state), steps, lost);
+        outcomes +=
+            outcome::judge(&guest, &SmallDisk::of(&state, guest.place.clone()), steps, lost);
         check_filesystem(&state);
     }
     outcomes.report(count);

@@ -8,7 +8,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use berth_types::{Error, Result, ResultExt};
 
-use crate::error::DbResultExt;
+use crate::error::{DbResultExt, damaged};
 use crate::room::{Room, Roomy};
 use crate::schema;
 
@@ -67,8 +67,11 @@ impl Database {
 
 fn open(path: &Path) -> Result<Opened> {
     let what = || format!("open {}", path.display());
-    if !path.exists() {
-        make(path)?;
+    match fs::metadata(path) {
+        // redb would begin anew, and all that is kept would be of no record.
+        Ok(file) if file.len() == 0 => return Err(damaged("the file is empty")).context(what),
+        Ok(_) => {}
+        Err(_) => make(path)?,
     }
     let opened = open_file(path).context(what)?;
     schema::migrate(&opened.database, schema::MIGRATIONS).context(what)?;

@@ -45,6 +45,6 @@ fn from_redb(error: redb::Error) -> Error {
     }
 }
 
-fn damaged(what: &str) -> Error {
+pub(crate) fn damaged(what: &str) -> Error {
     Error::data_loss(format!("the database is damaged ({what}): {RECOVER}"))
 }

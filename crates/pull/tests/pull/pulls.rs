@@ -83,13 +83,14 @@ async fn many_pulls_fetch_each_blob_once() {
     }
     assert_eq!(registry.fetches(&format!("manifests/{}", image.descriptor().digest)), 1);
     assert_eq!(fixture.snapshots().await.len(), 4);
-    // Each is unpacked once in either namespace: directories are numbered as they are made.
+    // Each is unpacked once in either namespace, but for the one that links to others, which is
+    // tried without them first: directories are numbered as they are made.
     let directories = std::fs::read_dir(fixture.path().join("snapshots")).unwrap();
     let numbers = directories.map(|entry| entry.unwrap().file_name());
     let mut numbers: Vec<u64> =
         numbers.map(|name| name.to_str().unwrap().parse().unwrap()).collect();
     numbers.sort_unstable();
-    assert_eq!(numbers, [1, 2, 3, 4, 5, 6, 7, 8]);
+    assert_eq!((numbers.len(), numbers.last()), (8, Some(&10)));
 
     // Again, and under another name with one more layer: only what is new is fetched.
     fixture.pull(&reference).await.unwrap();
