@@ -19,6 +19,7 @@ mod namespaces;
 mod refusals;
 mod sandbox_proxies;
 mod sandboxes;
+mod sharing;
 mod snapshots;
 mod tasks;
 mod transfer;
