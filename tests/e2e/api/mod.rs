@@ -16,6 +16,7 @@ mod introspection;
 mod leases;
 mod mounts;
 mod namespaces;
+mod nowhere;
 mod refusals;
 mod sandbox_proxies;
 mod sandboxes;
