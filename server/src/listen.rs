@@ -17,9 +17,9 @@ use berth_types::{Error, Result, ResultExt};
 /// Connections that wait to be accepted: a burst of short-lived clients must not be refused.
 const BACKLOG: i32 = 1024;
 
-/// How often, and how far apart, an answer is looked for on a socket that may be a leftover.
-const LOOKS: u32 = 20;
-const PAUSE: Duration = Duration::from_millis(10);
+/// How often, and how far apart, it is looked whether something is another daemon's, or only was.
+pub(crate) const LOOKS: u32 = 20;
+pub(crate) const PAUSE: Duration = Duration::from_millis(10);
 
 /// Listens on `path`. The socket has its owner and mode before it accepts anything: 0600, or 0660
 /// with a group other than 0. Call this with the root's lock held: a socket on which nobody

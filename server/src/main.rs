@@ -36,6 +36,10 @@ use crate::config::Config;
 /// end when idle, so a few suffice and keep an idle daemon small.
 const WORKERS: usize = 2;
 
+/// Threads that may wait at a time. A client that stalls while it sends or receives an archive has
+/// one, which must not be the last.
+const BLOCKING: usize = 4096;
+
 /// How long a stop waits for threads that hang in the disk.
 const FAREWELL: Duration = Duration::from_secs(2);
 
@@ -73,6 +77,7 @@ fn run(args: Args) -> anyhow::Result<()> {
     }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(WORKERS)
+        .max_blocking_threads(BLOCKING)
         .enable_all()
         .build()
         .context("start the runtime")?;

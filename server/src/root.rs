@@ -10,6 +10,8 @@ use rustix::io::Errno;
 
 use berth_types::{Error, Result, ResultExt};
 
+use crate::listen::{LOOKS, PAUSE};
+
 /// Mode of the root directory: images and records are nobody else's to read.
 const ROOT_MODE: u32 = 0o700;
 /// Mode of the state directory: processes with other users pass through to their root file
@@ -54,7 +56,7 @@ impl DirectoryLock {
             .mode(0o600)
             .open(&path)
             .context(what)?;
-        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        match lock(&file) {
             Ok(()) => {}
             Err(Errno::WOULDBLOCK) => return Err(taken(role, directory, &mut file)),
             Err(errno) => return Err(Error::io(what(), &errno.into())),
@@ -63,6 +65,18 @@ impl DirectoryLock {
         writeln!(file, "{}", std::process::id()).context(what)?;
         Ok(Self { _file: file })
     }
+}
+
+/// Locks `file`. A process that its last daemon has just made has the lock too, until it executes a
+/// program, which can be a moment after the daemon's end: so it is asked for more than once.
+fn lock(file: &File) -> rustix::io::Result<()> {
+    for _ in 0..LOOKS {
+        match flock(file, FlockOperation::NonBlockingLockExclusive) {
+            Err(Errno::WOULDBLOCK) => std::thread::sleep(PAUSE),
+            outcome => return outcome,
+        }
+    }
+    flock(file, FlockOperation::NonBlockingLockExclusive)
 }
 
 /// The refusal of a directory that another daemon has, whose process id `file` holds.

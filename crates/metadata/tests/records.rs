@@ -11,6 +11,7 @@ use berth_proto::containerd::services::leases::v1::Lease;
 use berth_proto::containerd::services::namespaces::v1::Namespace;
 use berth_proto::containerd::types::{Sandbox, sandbox};
 use berth_store::Durability;
+use berth_types::labels::GC_EXPIRE;
 use berth_types::{Digest, Error, Kind};
 use fixture::{Fixture, image, kind, labels};
 
@@ -350,4 +351,22 @@ async fn leases_have_resources() {
     leases.create(lease("a")).await.unwrap();
     assert!(leases.resources("a").unwrap().is_empty());
     assert_eq!(leases.resources("ab").unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn a_lease_expires_sooner_but_no_later_than_it_was_to() {
+    let fixture = Fixture::new().await;
+    let scope = fixture.scope("n");
+    let leases = scope.leases();
+    leases.create(Lease { id: "a".into(), ..Default::default() }).await.unwrap();
+    let until = || leases.list(&[]).unwrap()[0].labels.get(GC_EXPIRE).cloned().unwrap_or_default();
+    for (at, expected) in [
+        ("2999-02-03T04:05:06Z", "2999-02-03T04:05:06Z"),
+        ("2999-02-03T04:05:07Z", "2999-02-03T04:05:06Z"),
+        ("2998-02-03T04:05:07Z", "2998-02-03T04:05:07Z"),
+    ] {
+        leases.expire("a", at).await.unwrap();
+        assert_eq!(until(), expected);
+    }
+    assert_eq!(kind(leases.expire("b", "2999-02-03T04:05:06Z").await), Some(Kind::NotFound));
 }

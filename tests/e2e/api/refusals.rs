@@ -3,25 +3,19 @@
 use berth_proto::containerd::services::containers::v1::container::Runtime;
 use berth_proto::containerd::services::containers::v1::containers_client::ContainersClient;
 use berth_proto::containerd::services::containers::v1::{
-    Container, CreateContainerRequest, DeleteContainerRequest, GetContainerRequest,
-    ListContainersRequest, UpdateContainerRequest,
+    Container, CreateContainerRequest, GetContainerRequest, UpdateContainerRequest,
 };
 use berth_proto::containerd::services::content::v1::content_client::ContentClient;
 use berth_proto::containerd::services::content::v1::{
-    AbortRequest, DeleteContentRequest, Info as ContentInfo, InfoRequest, ListContentRequest,
-    ListStatusesRequest, ReadContentRequest, StatusRequest, UpdateRequest,
+    DeleteContentRequest, Info as ContentInfo, InfoRequest, ReadContentRequest, UpdateRequest,
 };
-use berth_proto::containerd::services::events::v1::PublishRequest;
-use berth_proto::containerd::services::events::v1::events_client::EventsClient;
 use berth_proto::containerd::services::images::v1::images_client::ImagesClient;
 use berth_proto::containerd::services::images::v1::{
-    CreateImageRequest, DeleteImageRequest, GetImageRequest, Image, ListImagesRequest,
-    UpdateImageRequest,
+    CreateImageRequest, GetImageRequest, Image, UpdateImageRequest,
 };
 use berth_proto::containerd::services::leases::v1::leases_client::LeasesClient;
 use berth_proto::containerd::services::leases::v1::{
-    AddResourceRequest, CreateRequest, DeleteRequest, DeleteResourceRequest, ListRequest,
-    ListResourcesRequest, Resource,
+    AddResourceRequest, CreateRequest, ListResourcesRequest, Resource,
 };
 use berth_proto::containerd::services::namespaces::v1::namespaces_client::NamespacesClient;
 use berth_proto::containerd::services::namespaces::v1::{
@@ -30,16 +24,11 @@ use berth_proto::containerd::services::namespaces::v1::{
 };
 use berth_proto::containerd::services::snapshots::v1::snapshots_client::SnapshotsClient;
 use berth_proto::containerd::services::snapshots::v1::{
-    CommitSnapshotRequest, Info, ListSnapshotsRequest, MountsRequest, PrepareSnapshotRequest,
-    RemoveSnapshotRequest, StatSnapshotRequest, UpdateSnapshotRequest, UsageRequest,
-    ViewSnapshotRequest,
+    CommitSnapshotRequest, Info, PrepareSnapshotRequest, RemoveSnapshotRequest,
+    StatSnapshotRequest, UpdateSnapshotRequest,
 };
+use berth_proto::containerd::services::tasks::v1::ExecProcessRequest;
 use berth_proto::containerd::services::tasks::v1::tasks_client::TasksClient;
-use berth_proto::containerd::services::tasks::v1::{
-    CloseIoRequest, CreateTaskRequest, DeleteProcessRequest, DeleteTaskRequest, ExecProcessRequest,
-    GetRequest, KillRequest, ListPidsRequest, ListTasksRequest, MetricsRequest, PauseTaskRequest,
-    ResizePtyRequest, ResumeTaskRequest, StartRequest, UpdateTaskRequest, WaitRequest,
-};
 use berth_proto::containerd::types::Descriptor;
 use berth_tests::Flavor;
 use berth_types::Digest;
@@ -54,7 +43,7 @@ fn rooted(more: &[(&str, &str)]) -> std::collections::HashMap<String, String> {
     labels(&[&[("containerd.io/gc.root", "now")], more].concat())
 }
 
-fn container(id: &str) -> Container {
+pub(super) fn container(id: &str) -> Container {
     Container {
         id: id.into(),
         labels: labels(&[("a", "1")]),
@@ -64,7 +53,7 @@ fn container(id: &str) -> Container {
     }
 }
 
-fn image(name: &str) -> Image {
+pub(super) fn image(name: &str) -> Image {
     let target = Descriptor {
         media_type: "application/octet-stream".into(),
         digest: Digest::of(b"x").to_string(),
@@ -75,167 +64,13 @@ fn image(name: &str) -> Image {
     Image { name: name.into(), labels, target: Some(target), ..Default::default() }
 }
 
-fn overlay() -> String {
+pub(super) fn overlay() -> String {
     "overlayfs".to_owned()
 }
 
-fn prepare(key: &str) -> PrepareSnapshotRequest {
+pub(super) fn prepare(key: &str) -> PrepareSnapshotRequest {
     let labels = rooted(&[("a", "1")]);
     PrepareSnapshotRequest { snapshotter: overlay(), key: key.into(), labels, ..Default::default() }
-}
-
-/// The codes of all calls that need a namespace, made in the one called `name`, or without one.
-async fn everywhere(api: &Api, name: Option<&str>) -> Vec<(&'static str, Code)> {
-    let mut codes = Vec::new();
-    macro_rules! call {
-        ($client:ident: $($method:ident $request:expr),* $(,)?) => {$(
-            let mut client = api.client($client::new);
-            let request = match name {
-                Some(name) => api.request_in(name, $request),
-                None => Request::new($request),
-            };
-            let named = concat!(stringify!($client), " ", stringify!($method));
-            let code = match client.$method(request).await {
-                Err(status) => status.code(),
-                Ok(response) => drained!($method response.into_inner()),
-            };
-            codes.push((named, code));
-        )*};
-    }
-    // A stream says with its first message what a call says at once.
-    macro_rules! drained {
-        (list_stream $stream:expr) => { drained!(@stream $stream) };
-        (read $stream:expr) => { drained!(@stream $stream) };
-        (list $response:expr) => { Drained::code($response).await };
-        (@stream $stream:expr) => { $stream.message().await.err().map_or(Code::Ok, |s| s.code()) };
-        ($method:ident $response:expr) => {{ let _ = $response; Code::Ok }};
-    }
-    let digest = || Digest::of(b"nothing").to_string();
-    let id = || "x".to_owned();
-    call!(ContainersClient:
-        get GetContainerRequest { id: id() },
-        list ListContainersRequest::default(),
-        list_stream ListContainersRequest::default(),
-        create CreateContainerRequest { container: Some(container("x")) },
-        update UpdateContainerRequest { container: Some(container("x")), update_mask: None },
-        delete DeleteContainerRequest { id: id() },
-    );
-    call!(ImagesClient:
-        get GetImageRequest { name: id() },
-        list ListImagesRequest::default(),
-        create CreateImageRequest { image: Some(image("x")), ..Default::default() },
-        update UpdateImageRequest { image: Some(image("x")), ..Default::default() },
-        delete DeleteImageRequest { name: id(), ..Default::default() },
-    );
-    call!(ContentClient:
-        info InfoRequest { digest: digest() },
-        list ListContentRequest::default(),
-        read ReadContentRequest { digest: digest(), ..Default::default() },
-        update UpdateRequest {
-            info: Some(ContentInfo { digest: digest(), ..Default::default() }),
-            update_mask: None,
-        },
-        delete DeleteContentRequest { digest: digest() },
-        status StatusRequest { r#ref: id() },
-        list_statuses ListStatusesRequest::default(),
-        abort AbortRequest { r#ref: id() },
-    );
-    let (snapshotter, key) = (overlay, id);
-    call!(SnapshotsClient:
-        prepare prepare("x"),
-        view ViewSnapshotRequest { snapshotter: snapshotter(), key: key(), ..Default::default() },
-        mounts MountsRequest { snapshotter: snapshotter(), key: key() },
-        commit CommitSnapshotRequest {
-            snapshotter: snapshotter(), name: id(), key: key(), ..Default::default()
-        },
-        remove RemoveSnapshotRequest { snapshotter: snapshotter(), key: key() },
-        stat StatSnapshotRequest { snapshotter: snapshotter(), key: key() },
-        list ListSnapshotsRequest { snapshotter: snapshotter(), filters: Vec::new() },
-        usage UsageRequest { snapshotter: snapshotter(), key: key() },
-    );
-    let (container_id, exec_id) = (id, id);
-    call!(TasksClient:
-        create CreateTaskRequest { container_id: container_id(), ..Default::default() },
-        start StartRequest { container_id: container_id(), ..Default::default() },
-        delete DeleteTaskRequest { container_id: container_id() },
-        delete_process DeleteProcessRequest { container_id: container_id(), exec_id: exec_id() },
-        get GetRequest { container_id: container_id(), ..Default::default() },
-        list ListTasksRequest::default(),
-        kill KillRequest { container_id: container_id(), ..Default::default() },
-        exec ExecProcessRequest {
-            container_id: container_id(), exec_id: exec_id(), ..Default::default()
-        },
-        resize_pty ResizePtyRequest { container_id: container_id(), ..Default::default() },
-        close_io CloseIoRequest { container_id: container_id(), ..Default::default() },
-        pause PauseTaskRequest { container_id: container_id() },
-        resume ResumeTaskRequest { container_id: container_id() },
-        list_pids ListPidsRequest { container_id: container_id() },
-        update UpdateTaskRequest { container_id: container_id(), ..Default::default() },
-        metrics MetricsRequest::default(),
-        wait WaitRequest { container_id: container_id(), ..Default::default() },
-    );
-    let resource = || Some(Resource { r#type: "ingests".into(), id: id() });
-    call!(LeasesClient:
-        create CreateRequest { id: id(), ..Default::default() },
-        delete DeleteRequest { id: id(), sync: false },
-        list ListRequest::default(),
-        add_resource AddResourceRequest { id: id(), resource: resource() },
-        delete_resource DeleteResourceRequest { id: id(), resource: resource() },
-        list_resources ListResourcesRequest { id: id() },
-    );
-    let event = Some(Any { type_url: "x".into(), value: Vec::new() });
-    call!(EventsClient: publish PublishRequest { topic: "/x".into(), event });
-    codes
-}
-
-/// What a list answers, at once or as a stream.
-trait Drained {
-    async fn code(self) -> Code;
-}
-
-macro_rules! at_once {
-    ($($list:ty),*) => {$(
-        impl Drained for $list {
-            async fn code(self) -> Code {
-                Code::Ok
-            }
-        }
-    )*};
-}
-
-at_once!(
-    berth_proto::containerd::services::containers::v1::ListContainersResponse,
-    berth_proto::containerd::services::images::v1::ListImagesResponse,
-    berth_proto::containerd::services::tasks::v1::ListTasksResponse,
-    berth_proto::containerd::services::leases::v1::ListResponse
-);
-
-impl<M> Drained for tonic::Streaming<M> {
-    async fn code(mut self) -> Code {
-        self.message().await.err().map_or(Code::Ok, |status| status.code())
-    }
-}
-
-#[tokio::test]
-async fn calls_without_a_namespace_and_in_a_malformed_one() {
-    let api = Api::start().await;
-    for (name, expected) in [
-        (None, Code::FailedPrecondition),
-        (Some(""), Code::FailedPrecondition),
-        (Some("a/b"), Code::InvalidArgument),
-        (Some("../x"), Code::InvalidArgument),
-        (Some("a b"), Code::InvalidArgument),
-        (Some(&"n".repeat(77)), Code::InvalidArgument),
-    ] {
-        let codes = everywhere(&api, name).await;
-        assert_eq!(codes.len(), 50);
-        for (call, code) in codes {
-            let none = api.engine.flavor() == Flavor::Containerd && code == Code::Unknown;
-            assert!(code == expected || none, "{call} in {name:?}: {code:?}");
-        }
-    }
-    let listed = api.engine.ctr(&["namespaces", "ls", "-q"]).success().stdout;
-    assert_eq!(listed, "", "a refused call made a namespace");
 }
 
 #[tokio::test]

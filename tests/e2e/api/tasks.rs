@@ -1,3 +1,7 @@
+use std::time::Duration;
+
+use berth_proto::containerd::services::snapshots::v1::MountsRequest;
+use berth_proto::containerd::services::snapshots::v1::snapshots_client::SnapshotsClient;
 use berth_proto::containerd::services::tasks::v1::tasks_client::TasksClient;
 use berth_proto::containerd::services::tasks::v1::{
     CheckpointTaskRequest, CloseIoRequest, CreateTaskRequest, DeleteProcessRequest,
@@ -6,7 +10,7 @@ use berth_proto::containerd::services::tasks::v1::{
     StartRequest, UpdateTaskRequest, WaitRequest,
 };
 use berth_proto::containerd::v1::types::Status;
-use berth_tests::{Finished, Flavor, Image, leaks};
+use berth_tests::{Engine, Finished, Flavor, Image, leaks};
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 use prost_types::Any;
@@ -291,4 +295,45 @@ async fn a_shim_that_hangs_holds_up_no_other() {
     }
     let resume = ResumeTaskRequest { container_id: "hung".into() };
     client.resume(api.request(resume)).await.unwrap();
+}
+
+/// What was asked for is done whole or not at all, and can be asked for again, wherever its client
+/// leaves.
+#[tokio::test]
+async fn tasks_that_are_given_up() {
+    let Some(engine) = Engine::berth() else { return };
+    let api = Api::of(engine).await;
+    api.engine.import(&Image::busybox(IMAGE));
+    let client = api.client(TasksClient::new);
+    for number in 0..20 {
+        let id = format!("c{number}");
+        api.engine.ctr(&["containers", "create", IMAGE, &id, "sleep", "1000"]).success();
+        let mounts = MountsRequest { snapshotter: "overlayfs".into(), key: id.clone() };
+        let mounts = api.client(SnapshotsClient::new).mounts(api.request(mounts)).await.unwrap();
+        let rootfs = mounts.into_inner().mounts;
+        let create = CreateTaskRequest { container_id: id.clone(), rootfs, ..Default::default() };
+        let start = StartRequest { container_id: id.clone(), ..Default::default() };
+        let kill = KillRequest { container_id: id.clone(), signal: SIGKILL, ..Default::default() };
+        let wait = WaitRequest { container_id: id.clone(), ..Default::default() };
+        let delete = DeleteTaskRequest { container_id: id.clone() };
+        macro_rules! given_up {
+            ($method:ident $request:expr, $($done:pat_param)|+) => {{
+                let (mut one, mut other) = (client.clone(), client.clone());
+                let request = api.request($request.clone());
+                let call = tokio::spawn(async move { drop(one.$method(request).await) });
+                // At another stage each time.
+                tokio::time::sleep(Duration::from_micros(number * 500)).await;
+                call.abort();
+                let again = code(other.$method(api.request($request.clone())).await);
+                let what = stringify!($method);
+                assert!(matches!(again, Code::Ok $(| $done)+), "{what} {number}: {again:?}");
+            }};
+        }
+        given_up!(create create, Code::AlreadyExists);
+        given_up!(start start, Code::FailedPrecondition);
+        client.clone().kill(api.request(kill)).await.unwrap();
+        client.clone().wait(api.request(wait)).await.unwrap();
+        given_up!(delete delete, Code::NotFound);
+        api.engine.ctr(&["containers", "rm", &id]).success();
+    }
 }

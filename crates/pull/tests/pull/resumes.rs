@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use berth_metadata::WriterRequest;
+use berth_types::labels::GC_EXPIRE;
 use berth_types::{Digest, Kind};
 
 use crate::fixture::{Fixture, NAMESPACE};
@@ -34,8 +35,12 @@ async fn a_second_pull_fetches_only_what_is_missing() {
     let fixture = Fixture::new().await;
     let error = fixture.pull(&reference).await.unwrap_err();
     assert_eq!(error.kind(), Kind::Unavailable, "{error}");
-    // What was fetched outlives a collection, for the next try.
+    // What was fetched outlives a collection, for the next try, but not for long.
     fixture.metadata.collect().await.unwrap();
+    let leases = fixture.scope(NAMESPACE).leases().list(&[]).unwrap();
+    let until = leases[0].labels[GC_EXPIRE].parse::<jiff::Timestamp>().unwrap();
+    let left = until.duration_since(jiff::Timestamp::now());
+    assert!(left.is_positive() && left.as_hours() == 0, "{left:?}");
     assert_eq!(fixture.snapshots().await, []);
 
     let asked_before = server.requests().len();
