@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use berth_proto::containerd::events::{TaskExecStarted, TaskStart};
 use berth_proto::containerd::task::v3::{StartRequest, StartResponse};
-use berth_types::{Error, Result};
+use berth_types::{Error, Kind, Result};
 
 use super::{Task, no_container};
 use crate::service::exit::Exit;
@@ -56,10 +56,12 @@ impl Task {
                 self.events.push("/tasks/exec-started", &event);
                 step.done(Phase::Running)
             }
-            Err(_) => {
+            Err(error) => {
                 process.streams.abandon();
                 let held = step.held();
-                if process.pid() == 0 {
+                // A paused container takes it once it goes on.
+                let later = error.kind() == Kind::FailedPrecondition && self.is_joinable();
+                if process.pid() == 0 && !later {
                     // Who waits for it already would do so for ever.
                     process.stop(Exit::killed());
                 }
@@ -71,10 +73,15 @@ impl Task {
     }
 
     /// An init that waits to be started can be joined too.
+    fn is_joinable(&self) -> bool {
+        let init = self.process("");
+        init.is_ok_and(|init| matches!(init.phase(), Phase::Created | Phase::Running))
+    }
+
     fn check_joinable(&self) -> Result<()> {
-        match self.process("")?.phase() {
-            Phase::Created | Phase::Running => Ok(()),
-            _ => Err(Error::failed_precondition(format!(
+        match self.is_joinable() {
+            true => Ok(()),
+            false => Err(Error::failed_precondition(format!(
                 "container {} init process is not running",
                 self.id
             ))),
