@@ -188,8 +188,9 @@ async fn a_parent_can_not_be_removed_and_unknown_snapshotters_are_named() {
         in_namespace("default", RemoveSnapshotRequest { key, snapshotter })
     };
     for (request, code) in [
-        (remove("two", ""), Code::FailedPrecondition),
-        (remove("nothing", ""), Code::NotFound),
+        (remove("two", "overlayfs"), Code::FailedPrecondition),
+        (remove("nothing", "overlayfs"), Code::NotFound),
+        (remove("two", ""), Code::InvalidArgument),
         (remove("two", "zfs"), Code::InvalidArgument),
     ] {
         assert_eq!(snapshots.remove(request).await.unwrap_err().code(), code);
