@@ -281,6 +281,25 @@ fn cli_output_goes_on_without_the_daemon() {
     assert_eq!(logs.lines().count(), 1_000_000);
 }
 
+/// They are not waited for, because nothing in them is anybody's work.
+#[test]
+fn cli_a_containers_own_files_come_back_after_a_power_cut() {
+    let Some(engine) = engine() else { return };
+    let show = ["sh", "-c", "cat /etc/hostname /etc/hosts"];
+    let create = [&["create", "--name", "one", "-h", "box", BUSYBOX][..], &show].concat();
+    let id = engine.cli(&create).success().line().to_owned();
+    let own = engine.root().join("containers").join(engine.namespace()).join(id);
+    let shown = || engine.cli(&["start", "-a", "one"]).success().stdout;
+    let before = shown();
+    assert!(before.starts_with("box\n127.0.0.1\tlocalhost\n"), "{before}");
+    std::fs::write(own.join("hostname"), "").unwrap();
+    std::fs::remove_file(own.join("resolv.conf")).unwrap();
+    assert_eq!(shown(), before);
+    std::fs::remove_dir_all(own).unwrap();
+    assert_eq!(shown(), before);
+    engine.cli(&["rm", "one"]).success();
+}
+
 /// What is done to a bundle while no daemon is there.
 type Damage = fn(&std::path::Path);
 

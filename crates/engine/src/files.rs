@@ -58,23 +58,32 @@ impl Files {
             .to_vec()
     }
 
-    /// Makes the directory and what is in it. With the host's network a container gets the host's
-    /// `/etc/hosts` too.
+    /// Makes the directory and what is in it, but for files that are there and have something in
+    /// them: nothing waits for the disk, and so a power cut may take them from a container that is
+    /// known. With the host's network a container gets the host's `/etc/hosts` too.
     ///
     /// # Errors
     /// Those of the disk.
     pub(crate) fn create(&self, hostname: &str, host_network: bool) -> Result<()> {
         let create = || {
             DirBuilder::new().recursive(true).mode(0o700).create(&self.path)?;
-            let hosts = match host_network {
+            self.write("hostname", || format!("{hostname}\n"))?;
+            self.write("hosts", || match host_network {
                 true => copy_of("/etc/hosts"),
                 false => HOSTS.to_owned(),
-            };
-            fs::write(self.path.join("hostname"), format!("{hostname}\n"))?;
-            fs::write(self.path.join("hosts"), hosts)?;
-            fs::write(self.path.join("resolv.conf"), copy_of("/etc/resolv.conf"))
+            })?;
+            self.write("resolv.conf", || copy_of("/etc/resolv.conf"))
         };
         create().context(|| format!("make the directory {}", self.path.display()))
+    }
+
+    /// Writes a file that is missing or empty.
+    fn write(&self, name: &str, text: impl FnOnce() -> String) -> io::Result<()> {
+        let path = self.path.join(name);
+        match path.symlink_metadata() {
+            Ok(there) if there.len() > 0 => Ok(()),
+            _ => fs::write(path, text()),
+        }
     }
 
     /// Removes all of it. None being there is fine.
@@ -142,6 +151,12 @@ mod tests {
         let [hostname, hosts, _] = &files.binds(false)[..] else { panic!("three files") };
         assert_eq!(fs::read_to_string(&hostname.source).unwrap(), "box\n");
         assert!(fs::read_to_string(&hosts.source).unwrap().starts_with("127.0.0.1\tlocalhost\n"));
+        // What a power cut took comes back, and nothing else is touched.
+        fs::write(&hosts.source, "127.0.0.1 mine\n").unwrap();
+        fs::write(&hostname.source, "").unwrap();
+        files.create("box", false).unwrap();
+        assert_eq!(fs::read_to_string(&hostname.source).unwrap(), "box\n");
+        assert_eq!(fs::read_to_string(&hosts.source).unwrap(), "127.0.0.1 mine\n");
         fs::write(root.path().join("containers/README"), "a user's").unwrap();
         fs::write(root.path().join("containers/default/README"), "a user's").unwrap();
         assert_eq!(all(root.path()).unwrap(), [("default".to_owned(), "a".to_owned())]);

@@ -139,10 +139,7 @@ impl Containers {
         image: &Obtained,
     ) -> Result<Vec<Mount>> {
         let (id, snapshotter) = (record.id.as_str(), record.snapshotter.as_str());
-        let files = Files::of(&self.engine.parts().root, self.namespace(), id);
-        let hostname = spec.hostname.as_deref().unwrap_or_default();
-        let options = row.options.as_ref();
-        files.create(hostname, options.is_some_and(options::is_on_host_network))?;
+        self.make_files(id, spec, row)?;
         let snapshots = self.scope.snapshots(snapshotter)?;
         let parent = image.resolved.chain_id().map(ToString::to_string).unwrap_or_default();
         let mounts = match snapshots.prepare(id, &parent, labels(row)).await {
@@ -154,6 +151,15 @@ impl Containers {
             mounts => mounts?,
         };
         Ok(super::launch::mounts(mounts))
+    }
+
+    /// Makes the container's own files, as far as they are missing.
+    pub(super) fn make_files(&self, id: &str, spec: &Spec, row: &Row) -> Result<Files> {
+        let files = Files::of(&self.engine.parts().root, self.namespace(), id);
+        let hostname = spec.hostname.as_deref().unwrap_or_default();
+        let options = row.options.as_ref();
+        files.create(hostname, options.is_some_and(options::is_on_host_network))?;
+        Ok(files)
     }
 }
 

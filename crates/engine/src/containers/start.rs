@@ -5,12 +5,12 @@ use std::time::{Duration, SystemTime};
 
 use berth_proto::berth::v1::{StartRequest, StartResponse, State};
 use berth_store::Durability;
+use berth_types::spec::Spec;
 use berth_types::{Error, Result};
 
 use super::find::Found;
 use super::launch::{self, Launch};
 use super::{Attached, Containers, state};
-use crate::files::Files;
 use crate::live::Live;
 use crate::rows::{self, Row};
 
@@ -93,7 +93,9 @@ impl Containers {
         let record = self.record(&found.id)?;
         let snapshots = self.scope.snapshots(&record.snapshotter)?;
         let mounts = snapshots.mounts(&record.snapshot_key).await?;
-        let files = Files::of(&self.engine.parts().root, self.namespace(), &found.id);
+        let spec = record.spec.as_ref().map(|spec| spec.value.as_slice()).unwrap_or_default();
+        let spec: Spec = serde_json::from_slice(spec).unwrap_or_default();
+        let files = self.make_files(&found.id, &spec, &before)?;
         let launch = Launch::new(record, &before, launch::mounts(mounts), files.log());
         live.begin();
         self.note_start(&found.id, &before).await?;
