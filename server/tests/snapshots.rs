@@ -24,8 +24,11 @@ use tonic::transport::Channel;
 
 type Snapshots = SnapshotsClient<Channel>;
 
+const OVERLAY: &str = "overlayfs";
+
 async fn prepare(client: &mut Snapshots, key: &str, parent: &str) -> Vec<Mount> {
     let request = PrepareSnapshotRequest {
+        snapshotter: OVERLAY.to_owned(),
         key: key.to_owned(),
         parent: parent.to_owned(),
         ..Default::default()
@@ -34,13 +37,18 @@ async fn prepare(client: &mut Snapshots, key: &str, parent: &str) -> Vec<Mount> 
 }
 
 async fn commit(client: &mut Snapshots, key: &str, name: &str) {
-    let request =
-        CommitSnapshotRequest { key: key.to_owned(), name: name.to_owned(), ..Default::default() };
+    let request = CommitSnapshotRequest {
+        snapshotter: OVERLAY.to_owned(),
+        key: key.to_owned(),
+        name: name.to_owned(),
+        ..Default::default()
+    };
     client.commit(in_namespace("default", request)).await.unwrap();
 }
 
 async fn view(client: &mut Snapshots, key: &str, parent: &str) -> Vec<Mount> {
     let request = ViewSnapshotRequest {
+        snapshotter: OVERLAY.to_owned(),
         key: key.to_owned(),
         parent: parent.to_owned(),
         ..Default::default()
@@ -160,7 +168,7 @@ async fn changes_are_published_in_order() {
     let mut snapshots = SnapshotsClient::new(channel);
     prepare(&mut snapshots, "a", "").await;
     commit(&mut snapshots, "a", "b").await;
-    let remove = RemoveSnapshotRequest { key: "b".to_owned(), ..Default::default() };
+    let remove = RemoveSnapshotRequest { key: "b".to_owned(), snapshotter: OVERLAY.to_owned() };
     snapshots.remove(in_namespace("default", remove)).await.unwrap();
     for topic in ["/snapshot/prepare", "/snapshot/commit", "/snapshot/remove"] {
         let envelope = stream.message().await.unwrap().unwrap();

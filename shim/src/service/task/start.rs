@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use berth_proto::containerd::events::{TaskExecStarted, TaskStart};
 use berth_proto::containerd::task::v3::{StartRequest, StartResponse};
-use berth_types::{Error, Result};
+use berth_types::{Error, Kind, Result};
 
 use super::{Task, no_container};
 use crate::service::exit::Exit;
@@ -56,10 +56,11 @@ impl Task {
                 self.events.push("/tasks/exec-started", &event);
                 step.done(Phase::Running)
             }
-            Err(_) => {
+            Err(error) => {
                 process.streams.abandon();
                 let held = step.held();
-                if process.pid() == 0 {
+                // Of a paused container it can be asked again.
+                if process.pid() == 0 && error.kind() != Kind::FailedPrecondition {
                     // Who waits for it already would do so for ever.
                     process.stop(Exit::killed());
                 }
