@@ -186,8 +186,9 @@ async fn a_parent_can_not_be_removed_and_unknown_snapshotters_are_named() {
         in_namespace("default", RemoveSnapshotRequest { key, snapshotter })
     };
     for (request, code) in [
-        (remove("two", ""), Code::FailedPrecondition),
-        (remove("nothing", ""), Code::NotFound),
+        (remove("two", OVERLAY), Code::FailedPrecondition),
+        (remove("nothing", OVERLAY), Code::NotFound),
+        (remove("two", ""), Code::InvalidArgument),
         (remove("two", "zfs"), Code::InvalidArgument),
     ] {
         assert_eq!(snapshots.remove(request).await.unwrap_err().code(), code);
