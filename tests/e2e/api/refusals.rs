@@ -297,7 +297,6 @@ async fn what_is_in_use_is_not_deleted() {
         name: "base".into(),
         key: "s".into(),
         labels: rooted(&[]),
-        ..Default::default()
     };
     snapshots.commit(api.request(commit)).await.unwrap();
     let child = PrepareSnapshotRequest { parent: "base".into(), ..prepare("child") };
