@@ -24,11 +24,13 @@ use tonic::transport::Channel;
 
 type Snapshots = SnapshotsClient<Channel>;
 
-const OVERLAY: &str = "overlayfs";
+fn snapshotter() -> String {
+    "overlayfs".to_owned()
+}
 
 async fn prepare(client: &mut Snapshots, key: &str, parent: &str) -> Vec<Mount> {
     let request = PrepareSnapshotRequest {
-        snapshotter: OVERLAY.to_owned(),
+        snapshotter: snapshotter(),
         key: key.to_owned(),
         parent: parent.to_owned(),
         ..Default::default()
@@ -38,7 +40,7 @@ async fn prepare(client: &mut Snapshots, key: &str, parent: &str) -> Vec<Mount> 
 
 async fn commit(client: &mut Snapshots, key: &str, name: &str) {
     let request = CommitSnapshotRequest {
-        snapshotter: OVERLAY.to_owned(),
+        snapshotter: snapshotter(),
         key: key.to_owned(),
         name: name.to_owned(),
         ..Default::default()
@@ -48,7 +50,7 @@ async fn commit(client: &mut Snapshots, key: &str, name: &str) {
 
 async fn view(client: &mut Snapshots, key: &str, parent: &str) -> Vec<Mount> {
     let request = ViewSnapshotRequest {
-        snapshotter: OVERLAY.to_owned(),
+        snapshotter: snapshotter(),
         key: key.to_owned(),
         parent: parent.to_owned(),
         ..Default::default()
@@ -168,7 +170,7 @@ async fn changes_are_published_in_order() {
     let mut snapshots = SnapshotsClient::new(channel);
     prepare(&mut snapshots, "a", "").await;
     commit(&mut snapshots, "a", "b").await;
-    let remove = RemoveSnapshotRequest { key: "b".to_owned(), snapshotter: OVERLAY.to_owned() };
+    let remove = RemoveSnapshotRequest { snapshotter: snapshotter(), key: "b".to_owned() };
     snapshots.remove(in_namespace("default", remove)).await.unwrap();
     for topic in ["/snapshot/prepare", "/snapshot/commit", "/snapshot/remove"] {
         let envelope = stream.message().await.unwrap().unwrap();
@@ -186,8 +188,8 @@ async fn a_parent_can_not_be_removed_and_unknown_snapshotters_are_named() {
         in_namespace("default", RemoveSnapshotRequest { key, snapshotter })
     };
     for (request, code) in [
-        (remove("two", OVERLAY), Code::FailedPrecondition),
-        (remove("nothing", OVERLAY), Code::NotFound),
+        (remove("two", "overlayfs"), Code::FailedPrecondition),
+        (remove("nothing", "overlayfs"), Code::NotFound),
         (remove("two", ""), Code::InvalidArgument),
         (remove("two", "zfs"), Code::InvalidArgument),
     ] {

@@ -59,8 +59,9 @@ impl Task {
             Err(error) => {
                 process.streams.abandon();
                 let held = step.held();
-                // Of a paused container it can be asked again.
-                if process.pid() == 0 && error.kind() != Kind::FailedPrecondition {
+                // A paused container takes it once it goes on.
+                let later = error.kind() == Kind::FailedPrecondition && self.is_joinable();
+                if process.pid() == 0 && !later {
                     // Who waits for it already would do so for ever.
                     process.stop(Exit::killed());
                 }
@@ -72,10 +73,15 @@ impl Task {
     }
 
     /// An init that waits to be started can be joined too.
+    fn is_joinable(&self) -> bool {
+        let init = self.process("");
+        init.is_ok_and(|init| matches!(init.phase(), Phase::Created | Phase::Running))
+    }
+
     fn check_joinable(&self) -> Result<()> {
-        match self.process("")?.phase() {
-            Phase::Created | Phase::Running => Ok(()),
-            _ => Err(Error::failed_precondition(format!(
+        match self.is_joinable() {
+            true => Ok(()),
+            false => Err(Error::failed_precondition(format!(
                 "container {} init process is not running",
                 self.id
             ))),
