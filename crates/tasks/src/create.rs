@@ -78,7 +78,7 @@ impl Tasks {
     async fn create_now(&self, create: Create) -> Result<Arc<Task>> {
         id::validate("namespace", &create.namespace)?;
         id::validate("container id", &create.id)?;
-        let place = self.table.reserve(&create.namespace, &create.id)?;
+        let place = self.table.reserve(&create.namespace, &create.id).await?;
         let sandbox = match create.sandbox.as_str() {
             "" => None,
             sandbox => Some(self.sandbox(&create.namespace, sandbox)?),

@@ -50,7 +50,7 @@ impl Tasks {
     }
 
     async fn take_over(&self, bundle: &Bundle) -> Result<()> {
-        let place = self.table.reserve(&bundle.namespace, &bundle.id)?;
+        let place = self.table.reserve(&bundle.namespace, &bundle.id).await?;
         let runtime = bundle.runtime()?;
         let shim = match connect(bundle, &runtime).await {
             Err(error) if dead(error.kind()) => return self.bury_bundle(bundle, &runtime).await,

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use berth_types::{Error, Result};
+use tokio::sync::Notify;
 
 /// All things of one kind that the daemon has, by namespace and id. Its lock covers a look or a
 /// change, never a call.
@@ -11,6 +12,8 @@ pub(crate) struct Table<T> {
     /// What its things are called.
     noun: &'static str,
     namespaces: Mutex<BTreeMap<String, BTreeMap<String, Slot<T>>>>,
+    /// Told when something has been made, or a name has become free.
+    changed: Notify,
 }
 
 enum Slot<T> {
@@ -22,26 +25,42 @@ enum Slot<T> {
 impl<T> Table<T> {
     /// An empty table of things called `noun`.
     pub(crate) fn new(noun: &'static str) -> Self {
-        Self { noun, namespaces: Mutex::default() }
+        Self { noun, namespaces: Mutex::default(), changed: Notify::new() }
     }
 
-    /// Takes a name for something to be made.
+    /// Takes a name for something to be made. While something is being made under it, that is
+    /// waited for: who is told that it exists can use it.
     ///
     /// # Errors
     /// `AlreadyExists` when it is taken.
-    pub(crate) fn reserve(&self, namespace: &str, id: &str) -> Result<Reservation<'_, T>> {
+    pub(crate) async fn reserve(&self, namespace: &str, id: &str) -> Result<Reservation<'_, T>> {
+        loop {
+            // Registered before the look, so that no change in between is missed.
+            let changed = self.changed.notified();
+            if let Some(taken) = self.take(namespace, id)? {
+                return Ok(taken);
+            }
+            changed.await;
+        }
+    }
+
+    /// The same at once; `None` while something is being made.
+    fn take(&self, namespace: &str, id: &str) -> Result<Option<Reservation<'_, T>>> {
         let mut namespaces = self.lock();
         let slots = namespaces.entry(namespace.to_owned()).or_default();
-        if slots.contains_key(id) {
-            return Err(Error::already_exists(format!("{} {id}: already exists", self.noun)));
-        }
-        slots.insert(id.to_owned(), Slot::Reserved);
-        Ok(Reservation {
+        match slots.get(id) {
+            Some(Slot::Reserved) => return Ok(None),
+            Some(Slot::Made(_)) => {
+                return Err(Error::already_exists(format!("{} {id}: already exists", self.noun)));
+            }
+            None => slots.insert(id.to_owned(), Slot::Reserved),
+        };
+        Ok(Some(Reservation {
             table: self,
             namespace: namespace.to_owned(),
             id: id.to_owned(),
             filled: false,
-        })
+        }))
     }
 
     /// # Errors
@@ -81,12 +100,16 @@ impl<T> Table<T> {
                 namespaces.remove(namespace);
             }
         }
+        drop(namespaces);
+        self.changed.notify_waiters();
     }
 
     fn insert(&self, namespace: &str, id: &str, thing: Arc<T>) {
         let mut namespaces = self.lock();
         let slots = namespaces.entry(namespace.to_owned()).or_default();
         slots.insert(id.to_owned(), Slot::Made(thing));
+        drop(namespaces);
+        self.changed.notify_waiters();
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<String, BTreeMap<String, Slot<T>>>> {

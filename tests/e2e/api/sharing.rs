@@ -5,7 +5,7 @@ use berth_proto::containerd::services::content::v1::content_client::ContentClien
 use berth_proto::containerd::services::content::v1::{
     InfoRequest, WriteAction, WriteContentRequest,
 };
-use berth_tests::Engine;
+use berth_tests::{Engine, Flavor};
 use berth_types::Digest;
 use tonic::{Code, Status};
 
@@ -79,6 +79,9 @@ async fn isolated_namespaces_share_what_a_label_opens() {
     write(&api, "two", commit(BYTES)).await.unwrap();
     assert!(has(&api, "two").await);
 
+    if api.engine.flavor() == Flavor::Containerd {
+        return; // Debian's is older than the label.
+    }
     let label = "containerd.io/namespace.shareable=true";
     api.engine.ctr(&["namespaces", "label", "one", label]).success();
     assert_eq!(is_there(&api, "three").await, BYTES.len() as i64);

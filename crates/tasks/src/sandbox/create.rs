@@ -57,7 +57,7 @@ impl Tasks {
     async fn create_sandbox_now(&self, create: CreateSandbox) -> Result<Arc<Sandbox>> {
         id::validate("namespace", &create.namespace)?;
         id::validate("sandbox id", &create.id)?;
-        let place = self.sandboxes.reserve(&create.namespace, &create.id)?;
+        let place = self.sandboxes.reserve(&create.namespace, &create.id).await?;
         let runtime = Runtime::resolve(&self.config, &create.runtime)?;
         let bundle = Bundle::of(&self.config, Owner::Sandbox, &create.namespace, &create.id);
         bundle.create(&create.spec)?;

@@ -15,7 +15,7 @@ use crate::{Tasks, shim};
 impl Tasks {
     /// Takes over the sandbox of a bundle on disk.
     pub(crate) async fn take_over_sandbox(&self, bundle: &Bundle) -> Result<()> {
-        let place = self.sandboxes.reserve(&bundle.namespace, &bundle.id)?;
+        let place = self.sandboxes.reserve(&bundle.namespace, &bundle.id).await?;
         let runtime = bundle.runtime()?;
         let shim = match recovery::connect(bundle, &runtime).await {
             Err(error) if recovery::dead(error.kind()) => {
