@@ -117,12 +117,9 @@ impl Init<'_> {
         Ok(self.place.insert(place))
     }
 
-    /// Chooses the signal for the creator's death, if it may outlive that one: it must not stay
-    /// in a hook or a mount then. While it listens to its creator it hears of that.
+    /// Chooses the signal for the creator's death: it must not stay in a hook or a mount then.
+    /// While it listens to its creator it hears of that.
     fn follow_creator(&self, signal: Option<Signal>) -> Result<()> {
-        if self.gate.is_none() {
-            return Ok(());
-        }
         rustix::process::set_parent_process_death_signal(signal)
             .map_err(std::io::Error::from)
             .context(|| "choose the signal for the parent's death")
