@@ -303,14 +303,39 @@ fn nothing_feigns_proc() {
         let fake = rig.bundle().join("fake");
         fs::create_dir_all(fake.join("self/attr")).unwrap();
         fs::write(fake.join("file"), "").unwrap();
+        symlink("/proc", rig.root().join("link-to-proc")).unwrap();
+        symlink("../../proc/sys", rig.root().join("link-to-sys")).unwrap();
         for (source, destination) in [
             (fake.clone(), "/proc"),
             (fake.clone(), "/proc/self/attr"),
             (fake.join("file"), "/proc/self/attr/exec"),
             (fake.clone(), "/tmp/../proc/sys"),
+            (fake.clone(), "/link-to-proc"),
+            (fake.clone(), "/link-to-sys"),
+            (fake.join("file"), "/link-to-proc/self/attr/exec"),
         ] {
             let whole = rig.spec["mounts"].clone();
             rig.bind(&source, destination, &["rbind"]);
+            assert_ne!(rig.run(&["true"]).code, 0, "{destination}");
+            rig.spec["mounts"] = whole;
+        }
+    });
+}
+
+/// config.md, "Mounts": what is mounted over the root would be there for those who join and not for
+/// the container, with other files and without the masks. The image's links can lead there too.
+#[test]
+fn nothing_covers_the_root() {
+    on_both(|rig| {
+        symlink("/", rig.root().join("link")).unwrap();
+        let source = rig.bundle().join("source");
+        fs::create_dir(&source).unwrap();
+        for destination in ["/", "/.", "/tmp/..", "/link"] {
+            let whole = rig.spec["mounts"].clone();
+            rig.bind(&source, destination, &["rbind"]);
+            assert_ne!(rig.run(&["true"]).code, 0, "{destination}");
+            rig.spec["mounts"] = whole.clone();
+            rig.add_mount(json!({ "destination": destination, "type": "tmpfs", "source": "t" }));
             assert_ne!(rig.run(&["true"]).code, 0, "{destination}");
             rig.spec["mounts"] = whole;
         }

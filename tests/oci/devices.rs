@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::rig::on_both;
+use crate::rig::{on_both, on_ours};
 
 /// config-linux.md, "Default Devices".
 #[test]
@@ -35,6 +35,38 @@ fn devices_are_made_as_told() {
         let expected = "character special file 1 3 640 7 8\nblock special file 7 c8 666 0 0\n\
                         fifo 0 0 600 0 0";
         assert_eq!(rig.sh(line), expected);
+    });
+}
+
+/// config-linux.md, "Default Devices": the spec may have one of them otherwise.
+#[test]
+fn a_default_device_is_as_told() {
+    on_both(|rig| {
+        rig.spec["linux"]["devices"] = json!([
+            { "path": "/dev/full", "type": "c", "major": 1, "minor": 7, "fileMode": 0o600,
+              "uid": 7, "gid": 8 },
+            { "path": "/dev/random", "type": "c", "major": 1, "minor": 9 },
+        ]);
+        let line = "stat -c '%t %T %a %u %g' /dev/full /dev/random";
+        assert_eq!(rig.sh(line), "1 7 600 7 8\n1 9 666 0 0");
+    });
+}
+
+/// config-linux.md, "Devices": something else at the path is an error, the device itself is none.
+#[test]
+fn nothing_else_is_taken_for_a_device() {
+    on_ours("it takes whatever is there", |rig| {
+        std::fs::write(rig.root().join("etc/file"), "").unwrap();
+        std::os::unix::fs::symlink("/dev/null", rig.root().join("etc/link")).unwrap();
+        let device = |path: &str, minor: u32| json!({ "path": path, "type": "c", "major": 1, "minor": minor });
+        for path in ["/etc/file", "/etc/link", "/etc"] {
+            rig.spec["linux"]["devices"] = json!([device(path, 3)]);
+            rig.create(&["true"]).exited(1).complains(path);
+        }
+        rig.spec["linux"]["devices"] = json!([device("/dev/x", 3), device("/dev/x", 5)]);
+        rig.create(&["true"]).exited(1).complains("/dev/x");
+        rig.spec["linux"]["devices"] = json!([device("/dev/x", 3), device("/dev/x", 3)]);
+        assert_eq!(rig.sh("stat -c %t:%T /dev/x"), "1:3");
     });
 }
 

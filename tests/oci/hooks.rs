@@ -122,7 +122,7 @@ fn hooks_run_in_their_namespaces() {
 }
 
 /// runtime.md, "Lifecycle": if a hook before the start fails, the container is stopped and an
-/// error is generated; after that a failure is only logged.
+/// error is generated; after the end a failure is only logged.
 #[test]
 fn failures_of_hooks() {
     on_both(|rig| {
@@ -144,6 +144,36 @@ fn failures_of_hooks() {
         rig.verb(&["delete"]).success();
         rig.spec["hooks"] = json!({ "poststop": [{ "path": failing }] });
         assert_eq!(rig.sh("echo fine"), "fine");
+    });
+}
+
+/// runtime.md, "Lifecycle": if a poststart hook fails, the container is stopped and an error is
+/// generated.
+#[test]
+fn a_failing_poststart_hook_stops_the_container() {
+    let prepare = |rig: &mut Rig| {
+        let failing = script(rig, "failing", "echo it broke >&2; exit 3");
+        let next = script(rig, "next", &format!(": > {}", rig.bundle().join("next-ran").display()));
+        rig.spec["hooks"] = json!({ "poststart": [{ "path": failing }, { "path": next }] });
+    };
+    on_both(|rig| {
+        prepare(rig);
+        rig.run(&["sleep", "1000"]).exited(1).complains("it broke");
+        assert!(!rig.bundle().join("next-ran").exists());
+        rig.assert_nothing_left();
+    });
+    on_ours("1.1 runs poststart hooks at creation", |rig| {
+        prepare(rig);
+        for own_pids in [true, false] {
+            if !own_pids {
+                rig.namespace("pid", None);
+            }
+            rig.create(&["sh", "-c", "sleep 1000 & sleep 1000"]).success();
+            rig.verb(&["start"]).exited(1).complains("it broke");
+            rig.wait_for_end();
+            rig.verb(&["delete"]).success();
+            rig.assert_nothing_left();
+        }
     });
 }
 

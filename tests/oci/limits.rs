@@ -153,6 +153,10 @@ fn numbers_of_processes() {
         rig.spec["linux"]["resources"]["pids"] = json!({ "limit": 3 });
         rig.run(&["sh", "-c", "sleep 9 & sleep 9 & sleep 9 & sleep 9 & wait"]).complains("fork");
     });
+    on_ours("1.1 takes 0 for no limit, as the specification did before 1.3", |rig| {
+        let resources = json!({ "pids": { "limit": 0 } });
+        assert_eq!(values(rig, resources, &[("pids", "pids.max")]), ["0"]);
+    });
 }
 
 /// config-linux.md, "Block IO": rates of devices.

@@ -168,6 +168,48 @@ fn a_tmpfs_is_filled_with_what_it_covers() {
     });
 }
 
+/// config-linux.md, "Memory": what a tmpfs is filled with is the container's memory, within its
+/// limit: an image must not fill the host's.
+#[test]
+fn what_a_tmpfs_is_filled_with_counts() {
+    on_both(|rig| {
+        fs::create_dir(rig.root().join("data")).unwrap();
+        fs::write(rig.root().join("data/large"), vec![1; 64 << 20]).unwrap();
+        rig.add_mount(json!({
+            "destination": "/data", "type": "tmpfs", "source": "t", "options": ["tmpcopyup"],
+        }));
+        rig.spec["linux"]["resources"]["memory"] = json!({ "limit": 16 << 20, "swap": 16 << 20 });
+        rig.create(&["true"]).exited(1).complains("memory");
+    });
+}
+
+/// config.md, "Linux mount options": flags of `mount(2)` that are no options of most filesystems.
+#[test]
+fn flags_that_filesystems_lack_are_accepted() {
+    on_both(|rig| {
+        let options = ["acl", "iversion", "loud", "noacl", "noiversion", "silent"];
+        rig.add_mount(json!({
+            "destination": "/new", "type": "tmpfs", "source": "t", "options": options,
+        }));
+        rig.bind("/tmp".as_ref(), "/bound", &[&["bind"][..], &options].concat());
+        assert_eq!(rig.sh("grep -c -E ' /(new|bound) ' /proc/self/mountinfo"), "2");
+    });
+}
+
+/// runc: of what is in `/proc`, a few files may be replaced.
+#[test]
+fn files_of_proc_are_replaced() {
+    on_both(|rig| {
+        let file = rig.bundle().join("file");
+        fs::write(&file, "replaced").unwrap();
+        for name in ["/proc/meminfo", "/proc/net/dev", "/proc/sys/kernel/ns_last_pid"] {
+            rig.bind(&file, name, &["bind", "ro"]);
+        }
+        let line = "cat /proc/meminfo /proc/net/dev /proc/sys/kernel/ns_last_pid";
+        assert_eq!(rig.sh(line), "replaced".repeat(3));
+    });
+}
+
 /// config.md, "Mounts": `uidMappings` and `gidMappings` of a mount map the owners of its files.
 #[test]
 fn owners_are_mapped() {

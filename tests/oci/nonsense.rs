@@ -231,6 +231,8 @@ fn other_nonsense() {
         each_refused(
             rig,
             &[
+                ("/ociVersion", json!("2.0.0")),
+                ("/ociVersion", json!("newest")),
                 ("/process/args", json!([])),
                 ("/process/env", json!(["novalue"])),
                 ("/process/cwd", json!("tmp")),

@@ -58,6 +58,23 @@ fn the_propagation_of_the_root_is_as_told() {
     });
 }
 
+/// config-linux.md, "Rootfs Mount Propagation": `shared` and `slave`; what is mounted inside is not
+/// seen outside of the root all the same.
+#[test]
+fn a_root_may_be_shared() {
+    on_both(|rig| {
+        for word in ["shared", "rshared", "slave", "rslave"] {
+            rig.spec["linux"]["rootfsPropagation"] = json!(word);
+            assert_eq!(rig.sh("echo fine"), "fine", "{word}");
+        }
+    });
+    on_ours("1.1 makes it private", |rig| {
+        rig.spec["linux"]["rootfsPropagation"] = json!("rshared");
+        let table = rig.sh("grep -E ' (/|/proc|/dev/shm) ' /proc/self/mountinfo");
+        assert!(table.lines().all(|line| line.contains(" shared:")), "{table}");
+    });
+}
+
 /// config-linux.md, "Rootfs Mount Propagation": any other value is an error.
 #[test]
 fn an_unknown_propagation_is_refused() {

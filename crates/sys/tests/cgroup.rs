@@ -290,6 +290,42 @@ fn another_process_can_take_over() {
 }
 
 #[test]
+fn huge_pages_are_limited_from_their_reservation_on() {
+    if !Path::new("/sys/kernel/mm/hugepages/hugepages-2048kB").exists() {
+        return;
+    }
+    let limits = r#"{"hugepageLimits":[{"pageSize":"2MB","limit":4194304}]}"#;
+    let path = unique_path();
+    match Cgroup::create(&path, &parse(limits)) {
+        // The machine's kernel has no such controller.
+        Err(error) if error.kind() == Kind::FailedPrecondition => {}
+        cgroup => {
+            let scratch = Scratch { path, cgroup: cgroup.unwrap() };
+            for what in ["", ".rsvd"] {
+                let names =
+                    ["limit_in_bytes", "max"].map(|name| format!("hugetlb.2MB{what}.{name}"));
+                assert_eq!(scratch.file([&names[0], &names[1]]), "4194304", "{what}");
+            }
+        }
+    }
+}
+
+#[test]
+fn block_devices_are_weighed_without_their_special_scheduler() {
+    if !is_v2() {
+        return;
+    }
+    let scratch = Scratch::new("{}");
+    let has = |name: &str| scratch.cgroup.directories()[0].join(name).exists();
+    if !has("io.bfq.weight") && !has("io.weight") {
+        return;
+    }
+    scratch.cgroup.update(&parse(r#"{"blockIO":{"weight":505}}"#)).unwrap();
+    let weight = scratch.file(["io.bfq.weight", "io.weight"]);
+    assert!(["505", "default 505", "default 5000"].contains(&weight.as_str()), "{weight}");
+}
+
+#[test]
 fn a_refused_limit_leaves_nothing() {
     let path = unique_path();
     let cases = [

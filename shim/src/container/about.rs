@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use berth_types::spec::{Hooks, Spec};
-use berth_types::{Result, id};
+use berth_types::{Error, Result, id};
 
 use super::hooks;
 
@@ -19,9 +19,10 @@ pub(super) struct About {
 }
 
 impl About {
-    /// Checks the id and the hooks.
+    /// Checks the id, the version and the hooks.
     pub(super) fn check(id: &str, bundle: &Path, spec: &Spec) -> Result<Self> {
         id::validate("container", id)?;
+        check_version(&spec.oci_version)?;
         let hooks = spec.hooks.clone().unwrap_or_default();
         hooks::check(&hooks)?;
         Ok(Self {
@@ -31,5 +32,17 @@ impl About {
             annotations: spec.annotations.clone(),
             hooks,
         })
+    }
+}
+
+/// Checks `ociVersion`: what comes after the first number changes nothing of what was there before.
+fn check_version(version: &str) -> Result<()> {
+    match version.split('.').next() {
+        // Clients leave it out.
+        Some("" | "0" | "1") => Ok(()),
+        _ => Err(Error::invalid_argument(format!(
+            "ociVersion {version:?} is no version of the specification that is known here: 1.0.0 \
+             to 1.3.0 are"
+        ))),
     }
 }

@@ -103,7 +103,7 @@ impl Birth<'_> {
             Ok(()) => newborn.grown(),
             Err(error) => {
                 newborn.kill().await;
-                Err(error)
+                Err(explain(error, cgroup.as_ref()))
             }
         }
     }
@@ -153,7 +153,9 @@ impl Birth<'_> {
         let place = Place { pid, cgroup: cgroup.directories() };
         newborn.channel.go_to_cgroup(&place, &cgroup.doors(&Below::default())?)?;
         self.run_hooks(newborn).await?;
-        let ready = newborn::in_time(READY, "getting ready", newborn.next()).await?;
+        let hooks = &plan.about.hooks;
+        let limit = READY + hooks::longest(&hooks.create_container).unwrap_or(READY);
+        let ready = newborn::in_time(limit, "getting ready", newborn.next()).await?;
         expect(ready, |report| matches!(report, Report::Ready))
     }
 
@@ -178,6 +180,21 @@ fn make_cgroup(plan: &Plan) -> Result<Cgroup> {
         Kind::InvalidArgument | Kind::FailedPrecondition => error.context("linux.resources"),
         _ => error,
     })
+}
+
+/// `error`, with why the process was killed, if that is known.
+fn explain(error: Error, cgroup: Option<&Cgroup>) -> Error {
+    let kills = cgroup.and_then(|cgroup| cgroup.oom_kills().ok()).unwrap_or(0);
+    match error.kind() {
+        Kind::Aborted if kills > 0 => Error::new(
+            error.kind(),
+            format!(
+                "{} for want of memory: linux.resources.memory leaves too little",
+                error.message()
+            ),
+        ),
+        _ => error,
+    }
 }
 
 fn expect(report: Option<Report>, is_it: impl Fn(&Report) -> bool) -> Result<()> {

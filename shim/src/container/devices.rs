@@ -1,5 +1,6 @@
 //! Device nodes and the links that every `/dev` has.
 
+use std::ffi::OsStr;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -81,33 +82,51 @@ impl Node {
         })
     }
 
-    /// Makes the node inside of `root`. Where the caller may not make nodes, in a userns, the
-    /// host's is bound.
-    fn make(&self, root: &Root) -> Result<()> {
-        let made = || {
-            let parent = self.path.parent().unwrap_or(Path::new("/"));
-            let parent = root.make_directory(parent)?;
-            let name = self.path.file_name().ok_or(Errno::INVAL)?;
-            let device = rustix::fs::makedev(self.major, self.minor);
-            let mode = Mode::from_raw_mode(self.mode);
-            match rustix::fs::mknodat(&parent, name, self.kind, mode, device) {
-                Ok(()) => {}
-                Err(Errno::EXIST) => return Ok(()),
-                Err(Errno::PERM) => return self.bind(root),
-                Err(errno) => return Err(io::Error::from(errno)),
+    /// Makes the node inside of `root`, unless it is there. Where the caller may not make nodes, in
+    /// a userns, the host's is bound.
+    ///
+    /// # Errors
+    /// `EEXIST` when something else is there.
+    fn make(&self, root: &Root) -> io::Result<()> {
+        let parent = self.path.parent().unwrap_or(Path::new("/"));
+        let parent = root.make_directory(parent)?;
+        let name = self.path.file_name().ok_or(Errno::INVAL)?;
+        let device = rustix::fs::makedev(self.major, self.minor);
+        let mode = Mode::from_raw_mode(self.mode);
+        match rustix::fs::mknodat(&parent, name, self.kind, mode, device) {
+            Ok(()) => {}
+            Err(Errno::EXIST) => return self.compare(&parent, name),
+            Err(Errno::PERM) => return self.bind(root),
+            Err(errno) => return Err(errno.into()),
+        }
+        if let Some((uid, gid)) = self.owner {
+            let flags = AtFlags::SYMLINK_NOFOLLOW;
+            rustix::fs::chownat(&parent, name, Some(uid), Some(gid), flags)?;
+        }
+        Ok(())
+    }
+
+    /// What went wrong when it was made.
+    fn failure(&self, error: &io::Error) -> Error {
+        let what = format!("make the device {}", self.path.display());
+        match error.kind() {
+            io::ErrorKind::AlreadyExists => {
+                Error::invalid_argument(format!("{what}: something else is there already"))
             }
-            if let Some((uid, gid)) = self.owner {
-                rustix::fs::chownat(
-                    &parent,
-                    name,
-                    Some(uid),
-                    Some(gid),
-                    AtFlags::SYMLINK_NOFOLLOW,
-                )?;
-            }
-            Ok(())
-        };
-        made().context(|| format!("make the device {}", self.path.display()))
+            _ => Error::io(what, error),
+        }
+    }
+
+    /// `EEXIST` unless `name` in `parent` is this device.
+    fn compare(&self, parent: &OwnedFd, name: &OsStr) -> io::Result<()> {
+        let stat = rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW)?;
+        let same_kind = FileType::from_raw_mode(stat.st_mode) == self.kind;
+        let is_fifo = self.kind == FileType::Fifo;
+        let number = rustix::fs::makedev(self.major, self.minor);
+        match same_kind && (is_fifo || stat.st_rdev == number) {
+            true => Ok(()),
+            false => Err(Errno::EXIST.into()),
+        }
     }
 
     fn bind(&self, root: &Root) -> io::Result<()> {
@@ -128,12 +147,21 @@ pub(super) fn make(nodes: &[Node], mounts: &[MountPlan], root: &Root) -> Result<
     if mounts.iter().any(bound) {
         return Ok(());
     }
-    for (path, major, minor) in ALWAYS {
+    for node in nodes {
+        node.make(root).map_err(|error| node.failure(&error))?;
+    }
+    // The spec may have some of them otherwise.
+    let said = |path: &str| nodes.iter().any(|node| node.path == Path::new(path));
+    for (path, major, minor) in ALWAYS.into_iter().filter(|(path, ..)| !said(path)) {
         let kind = FileType::CharacterDevice;
         let path = PathBuf::from(path);
-        Node { path, kind, major, minor, mode: 0o666, owner: None }.make(root)?;
+        let node = Node { path, kind, major, minor, mode: 0o666, owner: None };
+        match node.make(root) {
+            // The image's own is the container's own affair.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            made => made.map_err(|error| node.failure(&error))?,
+        }
     }
-    nodes.iter().try_for_each(|node| node.make(root))?;
     let dev = root.make_directory(Path::new("/dev")).context(|| "find /dev")?;
     LINKS.iter().try_for_each(|(target, name)| link(target, &dev, name))
 }

@@ -145,6 +145,11 @@ impl Init<'_> {
                 What::Cgroup => {
                     cgroup_mounts::mount(mount, root, &self.enter_cgroup()?.cgroup)?;
                 }
+                What::Filesystem { .. } if mount.options.copy_up => {
+                    // What is copied is the container's memory, and within its limit.
+                    self.enter_cgroup()?;
+                    mount.mount(root)?;
+                }
                 _ => mount.mount(root)?,
             }
         }

@@ -1,7 +1,7 @@
 //! `mounts`: what a container sees besides its root filesystem.
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Component, Path, PathBuf};
 
 use berth_sys::mount::{self, Change, Filesystem};
@@ -44,8 +44,8 @@ pub(super) enum What {
 }
 
 /// The files below `/proc` that may be replaced: they say how much the container has of what the
-/// host has.
-const PROC_FILES: [&str; 9] = [
+/// host has, or are given to it on purpose.
+const PROC_FILES: [&str; 11] = [
     "cpuinfo",
     "diskstats",
     "meminfo",
@@ -55,7 +55,12 @@ const PROC_FILES: [&str; 9] = [
     "loadavg",
     "slabinfo",
     "net/dev",
+    "sys/kernel/ns_last_pid",
+    "sys/crypto/fips_enabled",
 ];
+
+/// Flags of `mount(2)` that few filesystems have as options. Those that don't are mounted without.
+const FLAGS_OF_SOME: [&str; 6] = ["acl", "noacl", "iversion", "noiversion", "loud", "silent"];
 
 impl MountPlan {
     /// Checks every mount; relative sources are in `bundle`, `id_maps` are the container's, and
@@ -136,7 +141,6 @@ impl MountPlan {
                 &copied
             }
         };
-        self.refuse_fake_proc(copy)?;
         if let Some(change) = self.options.propagation_change() {
             change.apply(copy.as_fd()).context(shown)?;
         }
@@ -146,13 +150,17 @@ impl MountPlan {
             _ => root.make_file(&self.destination),
         };
         let target = target.context(|| "make the mount point")?;
+        let place = place_in(root, &target)?;
+        self.refuse_fake_proc(copy, &place)?;
         mount::attach(copy.as_fd(), target.as_fd()).context(shown)
     }
 
     /// Nothing but a procfs may lie over `/proc`, and only some files be replaced in it: whoever
-    /// can feign `/proc` defeats what is written through it and masked in it (CVE-2019-16884).
-    fn refuse_fake_proc(&self, source: &OwnedFd) -> Result<()> {
-        let Some(below) = below_proc(&self.destination) else { return Ok(()) };
+    /// can feign `/proc` defeats what is written through it and masked in it (CVE-2019-16884). A
+    /// link of the image's must not lead there either: `place` is where the destination is.
+    fn refuse_fake_proc(&self, source: &OwnedFd, place: &Path) -> Result<()> {
+        let below = below_proc(&self.destination).or_else(|| below_proc(place));
+        let Some(below) = below else { return Ok(()) };
         let allowed = match below.to_str() {
             Some("") => {
                 let filesystem = rustix::fs::fstatfs(source).map_err(io::Error::from);
@@ -169,13 +177,17 @@ impl MountPlan {
 
     fn filesystem(&self, root: &Root, name: &str, source: &str) -> Result<()> {
         let target = self.mount_point(root, name)?;
+        place_in(root, &target.fd)?;
         let filesystem = Filesystem::open(name).context(|| name.to_owned())?;
         let source = if source.is_empty() { name } else { source };
         filesystem.set("source", source).context(|| name.to_owned())?;
         for option in &self.options.data {
-            filesystem
-                .option(option)
-                .map_err(|error| Error::invalid_argument(format!("option {option:?}: {error}")))?;
+            match filesystem.option(option) {
+                Err(_) if FLAGS_OF_SOME.contains(&option.as_str()) => {}
+                set => set.map_err(|error| {
+                    Error::invalid_argument(format!("option {option:?}: {error}"))
+                })?,
+            }
         }
         if let Some(mode) = &target.mode
             && name == "tmpfs"
@@ -247,6 +259,27 @@ fn owners(mount: &spec::Mount, options: &MountOptions, id_maps: &IdMaps) -> Resu
         }
     };
     Ok(Some(Owners { maps, recursive: options.idmap.unwrap_or(false) }))
+}
+
+/// Where in `root` the mount point `target` is, links followed.
+///
+/// # Errors
+/// InvalidArgument when that is the root itself: what is mounted there would cover it for those who
+/// join the container, and not for the container.
+fn place_in(root: &Root, target: &OwnedFd) -> Result<PathBuf> {
+    let name = |fd: BorrowedFd<'_>| {
+        let name = std::fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd()));
+        name.context(|| "ask for the name of the mount point")
+    };
+    let (root, target) = (name(root.as_fd())?, name(target.as_fd())?);
+    match target.strip_prefix(&root) {
+        Ok(place) if place.as_os_str().is_empty() => {
+            Err(Error::invalid_argument("the destination is the root itself"))
+        }
+        Ok(place) => Ok(Path::new("/").join(place)),
+        // It was renamed or removed meanwhile.
+        Err(_) => Err(Error::invalid_argument("the destination has left the root")),
+    }
 }
 
 /// Whether `path` has more `..` than names before them.

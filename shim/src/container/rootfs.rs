@@ -97,7 +97,13 @@ impl RootPlan {
             true => mount::move_to_root,
             false => mount::pivot,
         };
-        enter(root.as_fd()).context(|| "make the container's root the root")
+        enter(root.as_fd()).context(|| "make the container's root the root")?;
+        // What is shared could not become the root.
+        if let Some((propagation, recursive)) = self.propagation {
+            let change = Change { propagation: Some(propagation), recursive, ..Change::default() };
+            change.apply(root.as_fd()).context(|| "change the propagation of the new root")?;
+        }
+        Ok(())
     }
 
     /// Makes `root` read-only if the spec says so. What is mounted below it stays as it is.
@@ -106,10 +112,6 @@ impl RootPlan {
             let set = MountAttrFlags::MOUNT_ATTR_RDONLY;
             let change = Change { set, ..Change::default() };
             change.apply(root.as_fd()).context(|| "make the root filesystem read-only")?;
-        }
-        if let Some((propagation, recursive)) = self.propagation {
-            let change = Change { propagation: Some(propagation), recursive, ..Change::default() };
-            change.apply(root.as_fd()).context(|| "change the propagation of the new root")?;
         }
         Ok(())
     }

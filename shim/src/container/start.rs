@@ -3,9 +3,9 @@
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
-use berth_types::{Error, Result};
+use berth_types::{Error, Kind, Result, ResultExt};
 
-use super::handshake::{Report, Start};
+use super::handshake::{Report, ShimEnd, Start};
 use super::newborn::in_time;
 use super::{Container, hooks};
 
@@ -25,8 +25,8 @@ impl Container {
     ///
     /// # Errors
     /// FailedPrecondition when it was started before; InvalidArgument when the kernel refuses the
-    /// program, whose process then ends. What `startContainer` hooks fail with is told too. That
-    /// the process is dead is no failure: its exit says so.
+    /// program; what `startContainer` and `poststart` hooks fail with. Its process then ends. That
+    /// it is dead already is no failure: its exit says so.
     pub async fn start(&mut self) -> Result<()> {
         let Some(channel) = self.channel.take() else {
             return Err(Error::failed_precondition(format!(
@@ -36,8 +36,20 @@ impl Container {
         };
         let agent = self.connect_agent().await?;
         channel.start(&Start { pid: self.init.pid, agent })?;
-        let hooks = &self.remains.about.hooks;
-        let limit = RUNNING + hooks::longest(&hooks.start_container).unwrap_or(RUNNING);
+        match self.becomes_program(&channel).await {
+            // It has not given up, and would start some time later.
+            Err(error) if error.kind() == Kind::DeadlineExceeded => return Err(self.stop(error)),
+            became => became?,
+        }
+        let state = hooks::state(self.about(), "running", Some(self.init.pid));
+        let hooks = &self.remains.about.hooks.poststart;
+        let ran = hooks::run_beside(hooks, &state).await.context(|| "poststart");
+        ran.map_err(|error| self.stop(error))
+    }
+
+    async fn becomes_program(&self, channel: &ShimEnd) -> Result<()> {
+        let hooks = &self.remains.about.hooks.start_container;
+        let limit = RUNNING + hooks::longest(hooks).unwrap_or(RUNNING);
         in_time(limit, "starting the program", async {
             loop {
                 match channel.next().await? {
@@ -48,11 +60,14 @@ impl Container {
                 }
             }
         })
-        .await?;
-        let state = hooks::state(self.about(), "running", Some(self.init.pid));
-        if let Err(error) = hooks::run_beside(&hooks.poststart, &state).await {
-            tracing::warn!("a poststart hook failed: {error}");
+        .await
+    }
+
+    /// Kills what was not to be started because of `error`, which is returned.
+    fn stop(&self, error: Error) -> Error {
+        if let Err(also) = self.cgroup().kill_all() {
+            tracing::warn!("a container that failed to start may be left: {also}");
         }
-        Ok(())
+        error
     }
 }

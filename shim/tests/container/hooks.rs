@@ -11,7 +11,7 @@ crate::cases![
     hooks_run_in_their_order_with_the_state,
     a_failing_hook_fails_the_create_with_its_words,
     a_hanging_hook_is_killed,
-    a_failing_poststart_hook_is_no_failure,
+    a_failing_poststart_hook_stops_the_container,
     hooks_in_the_container_see_it,
 ];
 
@@ -79,10 +79,11 @@ fn a_hanging_hook_is_killed() {
     assert_eq!(error.kind(), Kind::DeadlineExceeded, "{error}");
 }
 
-fn a_failing_poststart_hook_is_no_failure() {
+fn a_failing_poststart_hook_stops_the_container() {
     let mut rig = Rig::new();
-    rig.spec.hooks = Some(Hooks { poststart: hook("exit 1"), ..Hooks::default() });
-    assert_eq!(rig.run(&["echo", "fine"]).text(), "fine");
+    rig.spec.hooks = Some(Hooks { poststart: hook("echo why >&2; exit 1"), ..Hooks::default() });
+    let error = rig.try_run(&["sleep", "1000"]).unwrap_err();
+    assert!(error.message().contains("why"), "{error}");
 }
 
 fn hooks_in_the_container_see_it() {

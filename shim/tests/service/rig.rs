@@ -269,6 +269,11 @@ impl Rig {
         line.trim().trim_end_matches(" kB").parse().unwrap()
     }
 
+    /// How many threads the shim has.
+    pub(crate) fn threads(&self) -> usize {
+        fs::read_dir(format!("/proc/{}/task", self.shim.id())).unwrap().count()
+    }
+
     /// How many children the shim has.
     pub(crate) fn children(&self) -> usize {
         let pid = self.shim.id();

@@ -284,3 +284,79 @@ async fn a_logging_program_that_can_not_be_started_is_named() {
     }
     rig.run("true", &Names::default()).await;
 }
+
+#[tokio::test]
+async fn a_logging_program_that_never_reads_holds_up_no_end() {
+    let mut rig = Rig::new().await;
+    let uri = logger(&rig, "exec 5>&-; exec sleep 1000");
+    let names = Names { stdout: uri, ..Default::default() };
+    rig.run("exec yes", &names).await;
+    // The others of the shim's calls don't wait for it either.
+    rig.exec("one", "exit 4", &Names::default()).await.unwrap();
+    rig.start("one").await.unwrap();
+    assert_eq!(rig.wait("one").await, 4);
+    rig.kill("", 9).await.unwrap();
+    assert_eq!(rig.wait("").await, 137);
+    rig.delete("").await.unwrap();
+    rig.until("the program is left", |rig| rig.children() == 0).await;
+}
+
+#[tokio::test]
+async fn an_exec_that_is_being_started_is_not_deleted() {
+    let mut rig = Rig::new().await;
+    rig.run("exec sleep 1000", &Names::default()).await;
+    let slow = ": > begun; while [ ! -e go ]; do sleep 0.01; done; exec 5>&-; exec cat <&3 > out";
+    let names = Names { stdout: logger(&rig, slow), ..Default::default() };
+    rig.exec("one", "echo told", &names).await.unwrap();
+    let start = rig.start("one");
+    let delete = async {
+        rig.until("the start", |rig| rig.path("begun").exists()).await;
+        let refused = rig.delete("one").await.unwrap_err();
+        std::fs::write(rig.path("go"), "").unwrap();
+        refused
+    };
+    let (started, refused) = tokio::join!(start, delete);
+    started.unwrap();
+    assert_eq!(refused.kind(), Kind::FailedPrecondition, "{refused}");
+    assert_eq!(rig.wait("one").await, 0);
+    rig.delete("one").await.unwrap();
+    assert_eq!(std::fs::read_to_string(rig.path("out")).unwrap(), "told\n");
+    // One that never starts can be deleted, and then not be started.
+    rig.exec("two", "true", &Names::default()).await.unwrap();
+    rig.delete("two").await.unwrap();
+    assert_eq!(rig.start("two").await.unwrap_err().kind(), Kind::NotFound);
+}
+
+#[tokio::test]
+async fn clients_that_never_open_their_fifos_hold_up_no_end() {
+    let mut rig = Rig::new().await;
+    let (stdin, stdout) = (rig.fifo("stdin"), rig.fifo("stdout"));
+    let stderr = name(&rig.fifo("stderr"));
+    let names = Names { stdin: name(&stdin), stdout: name(&stdout), stderr, ..Default::default() };
+    rig.run("echo error >&2; exec yes", &names).await;
+    rig.exec("one", "exit 4", &Names::default()).await.unwrap();
+    rig.start("one").await.unwrap();
+    assert_eq!(rig.wait("one").await, 4);
+    rig.kill("", 9).await.unwrap();
+    assert_eq!(rig.wait("").await, 137);
+    rig.delete("").await.unwrap();
+    rig.assert_no_cgroup();
+}
+
+#[tokio::test]
+async fn a_client_that_closes_its_terminal_early_ends_nothing() {
+    let mut rig = Rig::new().await;
+    let (stdin, stdout) = (rig.fifo("stdin"), rig.fifo("stdout"));
+    let names =
+        Names { terminal: true, stdin: name(&stdin), stdout: name(&stdout), ..Default::default() };
+    // Both ends are opened at once and left again before the first byte.
+    let reader = pipe::OpenOptions::new().open_receiver(&stdout).unwrap();
+    rig.create("echo one; sleep 0.1; echo two; exit 3", &names).await.unwrap();
+    let writer = pipe::OpenOptions::new().open_sender(&stdin).unwrap();
+    drop((reader, writer));
+    rig.start("").await.unwrap();
+    assert_eq!(rig.wait("").await, 3);
+    // The next one reads what is there.
+    assert_eq!(ends(read(stdout)).await, b"one\r\ntwo\r\n");
+    rig.delete("").await.unwrap();
+}

@@ -31,10 +31,12 @@ impl Setting {
         matches!(self.value.as_str(), "max" | "-1")
     }
 
-    /// Whether it is about swap, which kernels can be started without accounting for. Memory is
-    /// limited then without swap, as other engines do it.
-    fn is_of_swap(&self) -> bool {
-        self.file.starts_with("memory.memsw.") || self.file.starts_with("memory.swap.")
+    /// Whether it goes together with another one that a kernel may have alone: swap, which kernels
+    /// can be started without accounting for, and reservations of huge pages. Memory is limited
+    /// then without swap, as other engines do it.
+    fn is_addition(&self) -> bool {
+        ["memory.memsw.", "memory.swap."].iter().any(|name| self.file.starts_with(name))
+            || self.file.contains(".rsvd.")
     }
 }
 
@@ -55,7 +57,7 @@ pub(super) fn apply(
             let path = path(&setting)?;
             match directory::write(&path, &setting.value) {
                 Ok(()) => {}
-                Err(error) if error.kind() == ErrorKind::NotFound && setting.is_of_swap() => {}
+                Err(error) if error.kind() == ErrorKind::NotFound && setting.is_addition() => {}
                 Err(error) if is_refused(&error) => {
                     first.get_or_insert(failure(&setting, path, &error));
                     refused.push(setting);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use berth_proto::containerd::events::TaskDelete;
 use berth_proto::containerd::task::v3::{DeleteRequest, DeleteResponse};
-use berth_types::{Error, Result};
+use berth_types::{Error, Kind, Result};
 use rustix::process::Signal;
 
 use super::Task;
@@ -43,9 +43,19 @@ impl Task {
             Phase::Added if process.is_init() => {
                 Err(Error::failed_precondition("the container is being created"))
             }
-            Phase::Added => Ok(Exit::killed()),
+            Phase::Added => {
+                // Nobody starts it from here on.
+                let step = process.begin(Phase::Added)?;
+                let exit = Exit::killed();
+                step.done(Phase::Stopped(exit));
+                Ok(exit)
+            }
             Phase::Created => {
-                process.signal(Signal::KILL.as_raw())?;
+                match process.signal(Signal::KILL.as_raw()) {
+                    // It has ended by itself, which is about to be told.
+                    Err(error) if error.kind() == Kind::NotFound => {}
+                    sent => sent?,
+                }
                 Ok(process.stopped().await)
             }
         }

@@ -21,15 +21,17 @@ pub(super) fn settings(resources: &Resources) -> Result<Vec<Setting>> {
         cpu(value, &mut all);
     }
     if let Some(limit) = resources.pids.as_ref().and_then(|pids| pids.limit) {
-        let value = if limit > 0 { limit.to_string() } else { "max".to_owned() };
+        let value = if limit < 0 { "max".to_owned() } else { limit.to_string() };
         all.push(Setting::new(C::Pids, "pids.max", value));
     }
     if let Some(value) = &resources.block_io {
         block_io(value, &mut all);
     }
     for limit in &resources.hugepage_limits {
-        let file = format!("hugetlb.{}.limit_in_bytes", limit.page_size);
-        all.push(Setting::new(C::Hugetlb, file, limit.limit));
+        for what in ["", ".rsvd"] {
+            let file = format!("hugetlb.{}{what}.limit_in_bytes", limit.page_size);
+            all.push(Setting::new(C::Hugetlb, file, limit.limit));
+        }
     }
     network(resources, &mut all);
     for (device, limit) in &resources.rdma {

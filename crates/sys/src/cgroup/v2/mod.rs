@@ -21,6 +21,7 @@ use super::path::CgroupPath;
 use super::setting::{self, Setting};
 use super::stats::{Flat, Stats};
 use super::{Controller, OomWatch};
+use settings::BFQ_WEIGHT;
 
 /// What every container gets if the kernel has it: without them there are no figures. The others
 /// cost memory in each cgroup and are switched on when a limit asks.
@@ -89,6 +90,11 @@ impl Tree {
 
     fn write(&self, mut settings: Vec<Setting>) -> Result<()> {
         let file = |setting: &Setting| self.directory.join(&setting.file);
+        for setting in settings.iter_mut().filter(|setting| setting.file == BFQ_WEIGHT) {
+            if !file(setting).exists() {
+                *setting = settings::without_bfq(setting);
+            }
+        }
         settings.retain(|setting| !setting.lifts() || file(setting).exists());
         setting::apply(settings, |setting| Ok(file(setting)))
     }

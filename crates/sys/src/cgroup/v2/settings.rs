@@ -19,15 +19,17 @@ pub(super) fn settings(resources: &Resources, cpu_max: Option<&str>) -> Result<V
         cpu(value, cpu_max, &mut all);
     }
     if let Some(limit) = resources.pids.as_ref().and_then(|pids| pids.limit) {
-        let value = if limit > 0 { limit.to_string() } else { "max".to_owned() };
+        let value = if limit < 0 { "max".to_owned() } else { limit.to_string() };
         all.push(Setting::new(C::Pids, "pids.max", value));
     }
     if let Some(value) = &resources.block_io {
         block_io(value, &mut all);
     }
     for limit in &resources.hugepage_limits {
-        let file = format!("hugetlb.{}.max", limit.page_size);
-        all.push(Setting::new(C::Hugetlb, file, limit.limit));
+        for what in ["", ".rsvd"] {
+            let file = format!("hugetlb.{}{what}.max", limit.page_size);
+            all.push(Setting::new(C::Hugetlb, file, limit.limit));
+        }
     }
     for (device, limit) in &resources.rdma {
         let part = |value: Option<u32>| value.map_or("max".to_owned(), |value| value.to_string());
@@ -125,14 +127,17 @@ fn weight(shares: u64) -> u64 {
     ((weight - 1e-6).ceil() as u64).clamp(1, 10_000)
 }
 
+/// Where weights go when the scheduler BFQ is there.
+pub(super) const BFQ_WEIGHT: &str = "io.bfq.weight";
+
 fn block_io(block: &BlockIo, all: &mut Vec<Setting>) {
     let mut push = |file: &str, value: String| all.push(Setting::new(C::BlockIo, file, value));
     if let Some(weight) = block.weight.filter(|weight| *weight != 0) {
-        push("io.bfq.weight", weight.to_string());
+        push(BFQ_WEIGHT, weight.to_string());
     }
     for device in &block.weight_device {
         if let Some(weight) = device.weight {
-            push("io.bfq.weight", format!("{}:{} {weight}", device.major, device.minor));
+            push(BFQ_WEIGHT, format!("{}:{} {weight}", device.major, device.minor));
         }
     }
     let rates = [
@@ -147,6 +152,18 @@ fn block_io(block: &BlockIo, all: &mut Vec<Setting>) {
             push("io.max", format!("{}:{} {key}={rate}", device.major, device.minor));
         }
     }
+}
+
+/// A weight for BFQ (10 to 1000) as one for the kernel's own model of costs (1 to 10000), by the
+/// line that the runtimes have agreed upon.
+pub(super) fn without_bfq(setting: &Setting) -> Setting {
+    let (device, weight) = setting.value.rsplit_once(' ').unwrap_or(("default", &setting.value));
+    let value = match weight.parse::<u64>() {
+        Ok(weight) => 1 + weight.saturating_sub(10) * 9999 / 990,
+        // The kernel says that it is no number.
+        Err(_) => 0,
+    };
+    Setting::new(C::BlockIo, "io.weight", format!("{device} {value}"))
 }
 
 #[cfg(test)]
@@ -184,6 +201,16 @@ mod tests {
             assert_eq!(weight(shares), expected, "{shares}");
         }
         assert!(weight(512) < 100 && weight(2048) > 100);
+    }
+
+    #[test]
+    fn weights_without_bfq() {
+        let all = |json| settings(&serde_json::from_str(json).unwrap(), None).unwrap();
+        let weights = all(
+            r#"{"blockIO":{"weight":10,"weightDevice":[{"major":8,"minor":16,"weight":1000}]}}"#,
+        );
+        let values: Vec<_> = weights.iter().map(|one| without_bfq(one).value).collect();
+        assert_eq!(values, ["default 1", "8:16 10000"]);
     }
 
     #[test]
