@@ -185,6 +185,32 @@ fn control_groups_are_not_written() {
     });
 }
 
+/// runtime.md, "Delete": control groups that a container nests deeper than the name of a path can
+/// be long are removed all the same, and what runs in them is killed.
+#[test]
+fn deep_control_groups_are_removed() {
+    if !machine_has("/sys/fs/cgroup/devices/tasks") {
+        return;
+    }
+    on_ours("it gives up on names that are too long", |rig| {
+        rig.add_mount(json!({
+            "destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup",
+        }));
+        rig.namespace("pid", None);
+        let line = format!(
+            "cd /sys/fs/cgroup/devices; i=0; while [ $i -lt 40 ]; do
+                 mkdir {name} && cd -P {name} || exit; i=$((i + 1)); done
+             echo 0 > cgroup.procs; : > /ready; sleep 1000 & exec sleep 1000",
+            name = "x".repeat(200)
+        );
+        rig.create(&["sh", "-c", &line]).success();
+        rig.verb(&["start"]).success();
+        berth_tests::wait_until("the container", || rig.root().join("ready").exists());
+        rig.verb(&["delete", "--force"]).success();
+        rig.assert_nothing_left();
+    });
+}
+
 /// CVE-2024-21626: a working directory by a descriptor of the runtime's.
 #[test]
 fn the_working_directory_is_inside() {

@@ -2,12 +2,15 @@
 
 use std::fs;
 use std::io::{self, ErrorKind, Write};
-use std::path::{Path, PathBuf};
+use std::os::fd::BorrowedFd;
+use std::path::Path;
 use std::time::Duration;
 
 use berth_types::{Error, Kind, Result, ResultExt};
 use rustix::fs::{XattrFlags, getxattr, setxattr};
 use rustix::io::Errno;
+
+use super::walk::{read_at, remove_at, walk};
 
 /// Marks a parent directory that was made for its children and goes with the last of them.
 const MADE_FOR_CHILDREN: &str = "trusted.berth.parent";
@@ -71,9 +74,17 @@ fn mark(path: &Path) -> Result<()> {
 
 /// Removes `directory`, what is below it, and parents that carry the mark and are empty.
 pub(super) fn remove(directory: &Path) -> Result<()> {
-    for below in descendants(directory)?.iter().rev() {
-        remove_one(below)?;
-    }
+    let below = walk(directory, |_| Ok(()), |parent, name| patiently(|| remove_at(parent, name)));
+    below.and_then(|()| patiently(|| fs::remove_dir(directory))).map_err(|error| {
+        let what = format!("remove {}", directory.display());
+        match error.kind() {
+            ErrorKind::ResourceBusy => Error::failed_precondition(format!(
+                "{what}: still busy with processes {:?}: kill them first",
+                pids(directory).unwrap_or_default()
+            )),
+            _ => Error::io(what, &error),
+        }
+    })?;
     let mut parents = directory.ancestors().skip(1);
     while let Some(parent) = parents.next().filter(|parent| is_marked(parent)) {
         // Busy with another child is the usual case, and not ours to report.
@@ -88,68 +99,39 @@ fn is_marked(path: &Path) -> bool {
     getxattr(path, MADE_FOR_CHILDREN, &mut [0; 1]).is_ok()
 }
 
-fn remove_one(path: &Path) -> Result<()> {
+/// Tries `remove` until a directory is not busy any more. Fine if it is gone.
+fn patiently(remove: impl Fn() -> io::Result<()>) -> io::Result<()> {
     let mut pause = REMOVE_PAUSE;
-    for _ in 0..REMOVE_TRIES {
-        match fs::remove_dir(path) {
-            Ok(()) => return Ok(()),
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+    for _ in 1..REMOVE_TRIES {
+        match remove() {
             Err(error) if error.kind() == ErrorKind::ResourceBusy => {}
-            Err(error) => return Err(error).context(|| format!("remove {}", path.display())),
+            Err(error) if is_gone(&error) => return Ok(()),
+            other => return other,
         }
         std::thread::sleep(pause);
         pause *= 2;
     }
-    Err(Error::failed_precondition(format!(
-        "remove {}: still busy with processes {:?}: kill them first",
-        path.display(),
-        pids_of(path).unwrap_or_default()
-    )))
-}
-
-/// `directory` and all below it, parents before children; nothing when it is gone.
-pub(super) fn descendants(directory: &Path) -> Result<Vec<PathBuf>> {
-    let mut found = Vec::new();
-    if directory.is_dir() {
-        found.push(directory.to_owned());
+    match remove() {
+        Err(error) if is_gone(&error) => Ok(()),
+        other => other,
     }
-    let mut next = 0;
-    while let Some(path) = found.get(next) {
-        let mut below = Vec::new();
-        match fs::read_dir(path) {
-            Ok(entries) => {
-                for entry in entries.flatten() {
-                    if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-                        below.push(entry.path());
-                    }
-                }
-            }
-            Err(error) if is_gone(&error) => {}
-            Err(error) => return Err(error).context(|| format!("list {}", path.display())),
-        }
-        found.append(&mut below);
-        next += 1;
-    }
-    Ok(found)
 }
 
 /// The processes in `directory` and below; none when it is gone.
 pub(super) fn pids(directory: &Path) -> Result<Vec<i32>> {
     let mut all = Vec::new();
-    for path in descendants(directory)? {
-        all.append(&mut pids_of(&path)?);
-    }
-    Ok(all)
-}
-
-fn pids_of(directory: &Path) -> Result<Vec<i32>> {
-    let path = directory.join("cgroup.procs");
-    match fs::read_to_string(&path) {
-        Ok(text) => Ok(text.lines().filter_map(|line| line.parse().ok()).collect()),
+    let visit = |directory: BorrowedFd<'_>| match read_at(directory, "cgroup.procs") {
+        Ok(text) => {
+            all.extend(text.lines().filter_map(|line| line.parse::<i32>().ok()));
+            Ok(())
+        }
         // A threaded cgroup's processes are listed by the domain above it.
-        Err(error) if is_gone(&error) || error.kind() == ErrorKind::Unsupported => Ok(Vec::new()),
-        Err(error) => Err(error).context(|| format!("read {}", path.display())),
-    }
+        Err(error) if is_gone(&error) || error.kind() == ErrorKind::Unsupported => Ok(()),
+        Err(error) => Err(error),
+    };
+    walk(directory, visit, |_, _| Ok(()))
+        .context(|| format!("list the processes of {}", directory.display()))?;
+    Ok(all)
 }
 
 /// The file or its directory is gone: a removed cgroup's open files answer ENODEV.

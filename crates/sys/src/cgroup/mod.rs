@@ -33,6 +33,7 @@ mod setting;
 mod stats;
 mod v1;
 mod v2;
+mod walk;
 
 use std::io;
 use std::os::fd::OwnedFd;
