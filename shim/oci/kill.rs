@@ -26,7 +26,11 @@ impl Kill {
     /// NotFound without such a container, FailedPrecondition when it has ended, InvalidArgument
     /// for what is no signal.
     pub(crate) async fn run(self, records: &Records) -> Result<()> {
-        let number = signal::parse(&self.signal)?;
+        let number = match &*self.signal {
+            // Clients ask so whether the process is there.
+            "0" => 0,
+            signal => signal::parse(signal)?,
+        };
         let found = match self.all {
             // Nobody deletes it, and makes another one of that name, meanwhile.
             true => records.claim(&self.id).await?,

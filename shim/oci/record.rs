@@ -106,7 +106,7 @@ impl Records {
     /// # Errors
     /// InvalidArgument when that is no id.
     pub(crate) fn directory(&self, id: &str) -> Result<PathBuf> {
-        id::validate("container id", id)?;
+        id::validate_for_runtime("container id", id)?;
         Ok(self.root.join(id))
     }
 
@@ -218,11 +218,11 @@ impl Found {
         if self.life.is_none() {
             return Ok(Status::Stopped);
         }
-        if self.connect()?.is_some() {
-            return Ok(Status::Created);
-        }
+        let waits = self.connect()?.is_some();
+        // Before it is started, a container may be paused too.
         match self.remains()?.cgroup().is_frozen()? {
             true => Ok(Status::Paused),
+            false if waits => Ok(Status::Created),
             false => Ok(Status::Running),
         }
     }

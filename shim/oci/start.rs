@@ -29,8 +29,11 @@ impl Start {
             Status::Stopped => {
                 Err(Error::failed_precondition("cannot start a container that has stopped"))
             }
-            Status::Running | Status::Paused => {
+            Status::Running => {
                 Err(Error::failed_precondition("cannot start an already running container"))
+            }
+            Status::Paused => {
+                Err(Error::failed_precondition("cannot start a container in the paused state"))
             }
         }
     }

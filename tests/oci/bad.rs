@@ -203,8 +203,12 @@ fn labels_without_their_modules() {
 fn ids_that_lead_elsewhere() {
     on_both(|rig| {
         rig.write_spec();
-        for id in ["", "..", "a/b", "/etc", "../x"] {
+        for id in ["", "..", "a/b", "/etc", "../x", "a b", "a\n", &"a".repeat(256)] {
             assert_ne!(rig.call(&["create", id]).code, 0, "{id:?}");
+        }
+        for id in ["_a", "a__b", "a..b", "a+b", "a."] {
+            rig.call(&["create", id]).success();
+            rig.call(&["delete", "-f", id]).success();
         }
         rig.assert_nothing_left();
     });

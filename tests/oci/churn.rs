@@ -51,7 +51,7 @@ fn come_and_go(rig: &Rig, id: &str) {
 }
 
 /// What a command may say of a container that others are at work on.
-const LEGAL: [&str; 14] = [
+const LEGAL: [&str; 15] = [
     "does not exist",
     "exists already",
     "already running container",
@@ -59,6 +59,7 @@ const LEGAL: [&str; 14] = [
     "cannot exec in a stopped container",
     "container not running",
     "container is not running",
+    "container in the paused state",
     "container not paused",
     "is paused",
     "paused already",

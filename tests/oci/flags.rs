@@ -211,8 +211,11 @@ fn processes_join_before_the_start_and_not_in_a_pause() {
         assert_eq!(rig.exec("echo joined"), "joined");
         assert_eq!(rig.state()["status"], "created");
         rig.verb(&["pause"]).success();
+        assert_eq!(rig.state()["status"], "paused");
         rig.call(&["exec", &rig.id, "true"]).exited(255).complains("paused");
+        rig.verb(&["start"]).exited(1).complains("paused state");
         rig.verb(&["resume"]).success();
+        assert_eq!(rig.state()["status"], "created");
         rig.verb(&["delete", "-f"]).success();
     });
 }

@@ -21,7 +21,7 @@ pub(super) struct About {
 impl About {
     /// Checks the id, the version and the hooks.
     pub(super) fn check(id: &str, bundle: &Path, spec: &Spec) -> Result<Self> {
-        id::validate("container", id)?;
+        id::validate_for_runtime("container", id)?;
         check_version(&spec.oci_version)?;
         let hooks = spec.hooks.clone().unwrap_or_default();
         hooks::check(&hooks)?;

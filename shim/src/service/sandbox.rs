@@ -17,11 +17,15 @@ use rustix::process::Signal;
 use tokio::sync::watch;
 
 use super::shim::{Shim, answer};
+use super::task::Task;
 
 pub(crate) const SERVICE: &str = "containerd.runtime.sandbox.v1.Sandbox";
 
 /// Containers have so long to end when Stop names no time.
 const GRACE: Duration = Duration::from_secs(10);
+
+/// And those that are killed then have so long.
+const KILLED: Duration = Duration::from_secs(5);
 
 /// Where a sandbox stands, from Create to Shutdown.
 #[derive(Clone, Copy, Debug)]
@@ -185,16 +189,21 @@ async fn stop(
     };
     let tasks = shim.tasks();
     tasks.iter().for_each(|task| task.signal_init(Signal::TERM));
-    let ended = async {
+    if tokio::time::timeout(grace, all_ended(&tasks)).await.is_err() {
         for task in &tasks {
-            task.ended().await;
+            task.kill_init().await;
         }
-    };
-    if tokio::time::timeout(grace, ended).await.is_err() {
-        tasks.iter().for_each(|task| task.signal_init(Signal::KILL));
+        // What can't be killed is told of when it is deleted.
+        let _ = tokio::time::timeout(KILLED, all_ended(&tasks)).await;
     }
     shim.sandbox.stop();
     Ok(api::StopSandboxResponse::default())
+}
+
+async fn all_ended(tasks: &[Arc<Task>]) {
+    for task in tasks {
+        task.ended().await;
+    }
 }
 
 async fn wait(shim: &Shim, id: &str) -> Result<api::WaitSandboxResponse> {

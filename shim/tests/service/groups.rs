@@ -185,6 +185,8 @@ async fn a_sandbox_keeps_its_shim_from_create_to_shutdown() {
     simple::<sandbox::PingResponse>(&rig, "PingSandbox").await.unwrap();
 
     run_beside(&rig, &other, "trap '' TERM; sleep 1000").await.unwrap();
+    // One that is paused ends too.
+    rig.call::<_, ()>("Pause", &api::PauseRequest { id: other.clone() }).await.unwrap();
     let wait = simple::<sandbox::WaitSandboxResponse>(&rig, "WaitSandbox");
     let stop = sandbox::StopSandboxRequest { sandbox_id: rig.id.clone(), timeout_secs: 1 };
     let stop = call::<_, sandbox::StopSandboxResponse>(&rig, "StopSandbox", &stop);

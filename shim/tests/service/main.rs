@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test's helpers fail by panicking")]
 
 mod attach;
+mod attacks;
 mod bootstrap;
 mod death;
 mod endurance;

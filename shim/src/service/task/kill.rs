@@ -29,6 +29,18 @@ impl Task {
         Ok(())
     }
 
+    /// Kills the init, a frozen one too.
+    pub(crate) async fn kill_init(&self) {
+        let kill = async {
+            let init = self.process("")?;
+            init.signal(Signal::KILL.as_raw())?;
+            self.let_die(&init).await
+        };
+        if let Err(error) = kill.await {
+            tracing::debug!("container {:?} is not killed: {error}", self.id);
+        }
+    }
+
     /// A frozen process is killed only once it thaws.
     async fn let_die(&self, process: &Process) -> Result<()> {
         if process.phase() != Phase::Running {
