@@ -5,7 +5,7 @@ use std::os::unix::net::UnixListener;
 
 use serde_json::{Value, json};
 
-use crate::rig::{Rig, on_both, receive};
+use crate::rig::{Rig, on_both, on_ours, receive};
 
 fn filter(rig: &mut Rig, syscalls: Value) {
     rig.spec["linux"]["seccomp"] =
@@ -142,5 +142,25 @@ fn readonly_paths_are_not_written() {
         rig.spec["linux"]["readonlyPaths"] = json!(["/data", "/proc/sys", "/absent"]);
         rig.run(&["touch", "/data/new"]).exited(1).complains("Read-only");
         rig.run(&["sh", "-c", "echo 1 > /proc/sys/net/ipv4/ip_forward"]).complains("Read-only");
+    });
+}
+
+/// config-linux.md, "Readonly Paths" and "Masked Paths": the root itself is made read-only; masked,
+/// nothing would be left of it. The image's links may lead there too.
+#[test]
+fn the_root_is_a_path_too() {
+    on_both(|rig| {
+        std::os::unix::fs::symlink("/", rig.root().join("link")).unwrap();
+        for path in ["/", "/link"] {
+            rig.spec["linux"]["readonlyPaths"] = json!([path]);
+            rig.run(&["touch", "/new"]).exited(1).complains("Read-only");
+        }
+    });
+    on_ours("it covers the root for those who join only", |rig| {
+        std::os::unix::fs::symlink("/", rig.root().join("link")).unwrap();
+        for path in ["/", "/link"] {
+            rig.spec["linux"]["maskedPaths"] = json!([path]);
+            rig.create(&["true"]).exited(1).complains("linux.maskedPaths");
+        }
     });
 }

@@ -11,6 +11,8 @@ use berth_types::{Error, Result, ResultExt};
 use rustix::fs::{CWD, FileType, Mode, OFlags};
 use rustix::mount::MountAttrFlags;
 
+use super::place;
+
 /// Devices can be written to on a read-only mount, their nodes can't be changed.
 pub(super) const UNCHANGEABLE: Change = Change {
     set: MountAttrFlags::MOUNT_ATTR_RDONLY,
@@ -25,18 +27,28 @@ pub(super) fn mask(paths: &[PathBuf], root: &Root) -> Result<()> {
     let mut covers = Covers::default();
     for path in paths {
         if let Some(target) = find(root, path)? {
+            if is_root(root, &target, path)? {
+                let message = format!("linux.maskedPaths: {path:?} is the root itself");
+                return Err(Error::invalid_argument(message));
+            }
             covers.cover(&target).context(|| format!("mask {}", path.display()))?;
         }
     }
     Ok(())
 }
 
-/// Makes each of `paths` that is there read-only, with what is mounted below it.
+/// Makes each of `paths` that is there read-only, with what is mounted below it unless it is the
+/// root.
 pub(super) fn make_read_only(paths: &[PathBuf], root: &Root) -> Result<()> {
     let change =
         Change { set: MountAttrFlags::MOUNT_ATTR_RDONLY, recursive: true, ..Change::default() };
     for path in paths {
         let Some(target) = find(root, path)? else { continue };
+        if is_root(root, &target, path)? {
+            // What is mounted over it would not be seen.
+            UNCHANGEABLE.apply(root.as_fd()).context(|| "make the root read-only")?;
+            continue;
+        }
         let rebind = || {
             let copy = mount::copy(target.as_fd(), "", true)?;
             change.apply(copy.as_fd())?;
@@ -45,6 +57,10 @@ pub(super) fn make_read_only(paths: &[PathBuf], root: &Root) -> Result<()> {
         rebind().context(|| format!("make {} read-only", path.display()))?;
     }
     Ok(())
+}
+
+fn is_root(root: &Root, target: &OwnedFd, path: &Path) -> Result<bool> {
+    place::is_root(root, target).context(|| format!("look at {}", path.display()))
 }
 
 fn find(root: &Root, path: &Path) -> Result<Option<OwnedFd>> {

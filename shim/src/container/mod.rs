@@ -38,6 +38,7 @@ mod namespaces;
 mod net_devices;
 mod newborn;
 mod owners;
+mod place;
 mod plan;
 mod program;
 mod remains;

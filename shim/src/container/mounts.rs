@@ -1,7 +1,7 @@
 //! `mounts`: what a container sees besides its root filesystem.
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Component, Path, PathBuf};
 
 use berth_sys::mount::{self, Change, Filesystem};
@@ -16,6 +16,7 @@ use super::id_maps::IdMaps;
 use super::label;
 use super::mount_options::MountOptions;
 use super::owners::Owners;
+use super::place;
 
 /// A checked mount.
 #[derive(Debug)]
@@ -150,16 +151,22 @@ impl MountPlan {
             _ => root.make_file(&self.destination),
         };
         let target = target.context(|| "make the mount point")?;
-        let place = place_in(root, &target)?;
-        self.refuse_fake_proc(copy, &place)?;
+        refuse_root(root, &target)?;
+        self.refuse_fake_proc(copy, root, &target)?;
         mount::attach(copy.as_fd(), target.as_fd()).context(shown)
     }
 
     /// Nothing but a procfs may lie over `/proc`, and only some files be replaced in it: whoever
     /// can feign `/proc` defeats what is written through it and masked in it (CVE-2019-16884). A
-    /// link of the image's must not lead there either: `place` is where the destination is.
-    fn refuse_fake_proc(&self, source: &OwnedFd, place: &Path) -> Result<()> {
-        let below = below_proc(&self.destination).or_else(|| below_proc(place));
+    /// link of the image's must not lead to `target`s there either.
+    fn refuse_fake_proc(&self, source: &OwnedFd, root: &Root, target: &OwnedFd) -> Result<()> {
+        let what = || "look at the mount point";
+        let below = match below_proc(&self.destination) {
+            None if place::is_in_procfs(target).context(what)? => {
+                below_proc(&place::path_in(root, target).context(what)?)
+            }
+            said => said,
+        };
         let Some(below) = below else { return Ok(()) };
         let allowed = match below.to_str() {
             Some("") => {
@@ -177,7 +184,7 @@ impl MountPlan {
 
     fn filesystem(&self, root: &Root, name: &str, source: &str) -> Result<()> {
         let target = self.mount_point(root, name)?;
-        place_in(root, &target.fd)?;
+        refuse_root(root, &target.fd)?;
         let filesystem = Filesystem::open(name).context(|| name.to_owned())?;
         let source = if source.is_empty() { name } else { source };
         filesystem.set("source", source).context(|| name.to_owned())?;
@@ -261,24 +268,12 @@ fn owners(mount: &spec::Mount, options: &MountOptions, id_maps: &IdMaps) -> Resu
     Ok(Some(Owners { maps, recursive: options.idmap.unwrap_or(false) }))
 }
 
-/// Where in `root` the mount point `target` is, links followed.
-///
 /// # Errors
-/// InvalidArgument when that is the root itself: what is mounted there would cover it for those who
-/// join the container, and not for the container.
-fn place_in(root: &Root, target: &OwnedFd) -> Result<PathBuf> {
-    let name = |fd: BorrowedFd<'_>| {
-        let name = std::fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd()));
-        name.context(|| "ask for the name of the mount point")
-    };
-    let (root, target) = (name(root.as_fd())?, name(target.as_fd())?);
-    match target.strip_prefix(&root) {
-        Ok(place) if place.as_os_str().is_empty() => {
-            Err(Error::invalid_argument("the destination is the root itself"))
-        }
-        Ok(place) => Ok(Path::new("/").join(place)),
-        // It was renamed or removed meanwhile.
-        Err(_) => Err(Error::invalid_argument("the destination has left the root")),
+/// InvalidArgument when `target`, a mount point, is the root itself.
+fn refuse_root(root: &Root, target: &OwnedFd) -> Result<()> {
+    match place::is_root(root, target).context(|| "look at the mount point")? {
+        true => Err(Error::invalid_argument("the destination is the root itself")),
+        false => Ok(()),
     }
 }
 
