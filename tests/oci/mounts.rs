@@ -202,10 +202,10 @@ fn files_of_proc_are_replaced() {
     on_both(|rig| {
         let file = rig.bundle().join("file");
         fs::write(&file, "replaced").unwrap();
-        for name in ["/proc/meminfo", "/proc/net/dev", "/proc/sys/kernel/ns_last_pid"] {
+        for name in ["/proc/meminfo", "/proc/stat", "/proc/sys/kernel/ns_last_pid"] {
             rig.bind(&file, name, &["bind", "ro"]);
         }
-        let line = "cat /proc/meminfo /proc/net/dev /proc/sys/kernel/ns_last_pid";
+        let line = "cat /proc/meminfo /proc/stat /proc/sys/kernel/ns_last_pid";
         assert_eq!(rig.sh(line), "replaced".repeat(3));
     });
 }

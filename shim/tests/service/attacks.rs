@@ -12,7 +12,8 @@ async fn the_shims_memory_is_not_read_where_processes_are_shared() {
     rig.spec.linux.as_mut().unwrap().namespaces.retain(|namespace| namespace.kind != "pid");
     let line = format!(
         "cd /proc/{}; for file in mem maps environ auxv; do cat $file && echo $file; done; \
-         ls fd/ && echo fd; ls -l exe | head -c 1; echo end",
+         for fd in fd/*; do ( : < $fd ) && echo fd; ( : >> $fd ) && echo fd; done; \
+         ( : < exe ) && echo exe; echo end",
         rig.shim.id()
     );
     let output = rig.path("output");
@@ -22,7 +23,7 @@ async fn the_shims_memory_is_not_read_where_processes_are_shared() {
     rig.delete("").await.unwrap();
     let seen = std::fs::read_to_string(output).unwrap();
     assert!(seen.ends_with("end\n"), "{seen}");
-    for file in ["mem", "maps", "environ", "auxv", "fd"] {
+    for file in ["mem", "maps", "environ", "auxv", "fd", "exe"] {
         assert!(!seen.lines().any(|line| line == file), "{file}: {seen}");
     }
 }

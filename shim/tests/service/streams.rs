@@ -344,6 +344,18 @@ async fn clients_that_never_open_their_fifos_hold_up_no_end() {
 }
 
 #[tokio::test]
+async fn clients_that_open_their_fifos_late_see_their_end() {
+    let mut rig = Rig::new().await;
+    let (stdout, stderr) = (rig.fifo("stdout"), rig.fifo("stderr"));
+    let names = Names { stdout: name(&stdout), stderr: name(&stderr), ..Default::default() };
+    rig.run("echo one", &names).await;
+    assert_eq!(rig.wait("").await, 0);
+    assert_eq!(ends(read(stdout)).await, b"one\n");
+    assert_eq!(ends(read(stderr)).await, b"");
+    rig.delete("").await.unwrap();
+}
+
+#[tokio::test]
 async fn a_client_that_closes_its_terminal_early_ends_nothing() {
     let mut rig = Rig::new().await;
     let (stdin, stdout) = (rig.fifo("stdin"), rig.fifo("stdout"));

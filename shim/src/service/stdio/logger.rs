@@ -21,7 +21,7 @@ use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe;
 
 use super::pipes::null;
-use super::sink::Sink;
+use super::sink::{Reader, Sink};
 
 /// How long it may take to listen.
 const READY: Duration = Duration::from_secs(10);
@@ -80,8 +80,8 @@ impl Program {
         logger.is_ready(ready).await.context(what)?;
         let [stdout, stderr] = ours.map(pipe::Sender::from_owned_fd);
         let sinks = vec![
-            (Stream::Stdout, Sink::Fifo(stdout.context(what)?)),
-            (Stream::Stderr, Sink::Fifo(stderr.context(what)?)),
+            (Stream::Stdout, Sink::Fifo(stdout.context(what)?, Reader::Known)),
+            (Stream::Stderr, Sink::Fifo(stderr.context(what)?, Reader::Known)),
         ];
         Ok((logger, sinks))
     }

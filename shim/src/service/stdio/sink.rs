@@ -10,6 +10,7 @@ use std::time::{Duration, SystemTime};
 use berth_logs::{Format, Rotation, Stream, Writer};
 use berth_types::{Error, Kind, Result, ResultExt};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{Mode, OFlags};
 use tokio::io::AsyncWriteExt;
 use tokio::net::unix::pipe;
 
@@ -23,11 +24,20 @@ pub(super) enum Sink {
     /// Nowhere.
     Null,
     /// A client's FIFO, or a logging program's pipe.
-    Fifo(pipe::Sender),
+    Fifo(pipe::Sender, Reader),
     /// A file that grows.
     File(File),
     /// A log that both outputs share.
     Log(Arc<Mutex<Log>>, Stream),
+}
+
+/// Who reads a FIFO.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reader {
+    /// Somebody has had it open since before it was opened here.
+    Known,
+    /// Nobody had, and may still come.
+    Awaited,
 }
 
 /// A log, and whether it is known that it can't be written now.
@@ -85,7 +95,7 @@ impl Sink {
     pub(super) fn try_write(&mut self, bytes: &[u8]) -> usize {
         match self {
             Self::Null => bytes.len(),
-            Self::Fifo(fifo) => fifo.try_write(bytes).unwrap_or(0),
+            Self::Fifo(fifo, _) => fifo.try_write(bytes).unwrap_or(0),
             Self::File(file) => {
                 if let Err(error) = file.write_all(bytes) {
                     tracing::warn!("output is lost: {error}");
@@ -103,7 +113,7 @@ impl Sink {
 
     /// Waits until all of `bytes` are taken.
     pub(super) async fn write(&mut self, bytes: &[u8]) {
-        let Self::Fifo(fifo) = self else {
+        let Self::Fifo(fifo, _) = self else {
             self.try_write(bytes);
             return;
         };
@@ -136,9 +146,9 @@ impl Sink {
                 let outcome = log.writer.end(*stream, SystemTime::now());
                 log.note(outcome);
             }
-            Self::Fifo(_) => {
-                if let Self::Fifo(fifo) = std::mem::replace(self, Self::Null) {
-                    leave(fifo).await;
+            Self::Fifo(..) => {
+                if let Self::Fifo(fifo, reader) = std::mem::replace(self, Self::Null) {
+                    leave(fifo, reader).await;
                 }
             }
             Self::Null | Self::File(_) => {}
@@ -149,8 +159,12 @@ impl Sink {
 /// Opens a client's FIFO for writing, and for reading too: then it needs no reader now, and
 /// outlives the one it has. What is no FIFO is a file.
 fn fifo(path: &Path) -> Result<Sink> {
+    // For writing alone, it can be opened only when it has a reader, who must not see it closed.
+    let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let alone = rustix::fs::open(path, flags, Mode::empty());
+    let reader = if alone.is_ok() { Reader::Known } else { Reader::Awaited };
     match pipe::OpenOptions::new().read_write(true).open_sender(path) {
-        Ok(sender) => Ok(Sink::Fifo(sender)),
+        Ok(sender) => Ok(Sink::Fifo(sender, reader)),
         Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
             file(path).context(|| "it is no FIFO")
         }
@@ -172,12 +186,13 @@ fn file(path: &Path) -> Result<Sink> {
 }
 
 /// Closes a FIFO. When nobody has it open for reading, what is in it would be lost with the last
-/// writer: it is then kept until a reader comes, or until the caller gives up.
-async fn leave(fifo: pipe::Sender) {
+/// writer, and who comes to it after that one would wait for ever: it is then kept until a reader
+/// comes, or until the caller gives up. One that had a reader and is empty need not be kept.
+async fn leave(fifo: pipe::Sender, reader: Reader) {
     let path = format!("/proc/self/fd/{}", fifo.as_fd().as_raw_fd());
     let Ok(writer) = pipe::OpenOptions::new().open_sender(path) else { return };
     drop(fifo);
-    while unread(&writer) && !has_reader(&writer) {
+    while (unread(&writer) || reader == Reader::Awaited) && !has_reader(&writer) {
         tokio::time::sleep(GLANCE).await;
     }
 }
