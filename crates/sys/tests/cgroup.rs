@@ -290,6 +290,38 @@ fn another_process_can_take_over() {
 }
 
 #[test]
+fn files_of_v2_are_set_by_their_names() {
+    if !is_v2() {
+        return;
+    }
+    let scratch = Scratch::new(
+        r#"{"unified":{"memory.high":"33554432","pids.max":"17","cgroup.max.depth":"3"},
+            "cpu":{"quota":50000,"period":100000,"burst":20000},
+            "memory":{"reservation":16777216}}"#,
+    );
+    let values = [
+        ("memory.high", "33554432"),
+        ("pids.max", "17"),
+        ("cgroup.max.depth", "3"),
+        ("cpu.max", "50000 100000"),
+        ("cpu.max.burst", "20000"),
+        ("memory.low", "16777216"),
+    ];
+    for (name, value) in values {
+        assert_eq!(scratch.file([name, name]), value, "{name}");
+    }
+    scratch.cgroup.update(&parse(r#"{"unified":{"memory.high":"max"},"cpu":{"idle":1}}"#)).unwrap();
+    assert_eq!(scratch.file(["memory.high", "memory.high"]), "max");
+    assert_eq!(scratch.file(["cpu.idle", "cpu.idle"]), "1");
+    let path = unique_path();
+    for bad in ["../memory.max", "memory", "nothing.like"] {
+        let resources = format!(r#"{{"unified":{{"{bad}":"1"}}}}"#);
+        Cgroup::create(&path, &parse(&resources)).unwrap_err();
+        assert!(Cgroup::open(&path).unwrap().directories().is_empty(), "{bad}");
+    }
+}
+
+#[test]
 fn huge_pages_are_limited_from_their_reservation_on() {
     if !Path::new("/sys/kernel/mm/hugepages/hugepages-2048kB").exists() {
         return;
