@@ -70,7 +70,10 @@ impl Tasks {
                 return bundle.remove();
             }
             // It hangs, but it lives: its container is not to be killed for that.
-            Err(error) => report(bundle, Err(error)),
+            Err(error) => {
+                report(bundle, Err(error));
+                self.ask_again(Arc::clone(&task));
+            }
         }
         place.fill(Arc::clone(&task));
         if let Some(exit) = self.early.get(&bundle.namespace, &bundle.id) {
@@ -87,6 +90,26 @@ impl Tasks {
         if state.status() == Status::Stopped {
             self.announce_exit(task, Exit { status: state.exit_status, at: state.exited_at });
         }
+    }
+
+    /// Catches up with a task whose shim did not answer in time, once it does.
+    fn ask_again(&self, task: Arc<Task>) {
+        let tasks = self.clone();
+        tokio::spawn(async move {
+            loop {
+                // Each question has its own limit.
+                let state = tokio::select! {
+                    state = task.state("") => state,
+                    () = task.gone.cancelled() => return,
+                };
+                match state {
+                    Ok(state) => return tasks.catch_up(&task, &state),
+                    Err(error) if error.kind() == Kind::DeadlineExceeded => {}
+                    // The death of its shim is seen to elsewhere.
+                    Err(error) => return report(&task.bundle, Err(error)),
+                }
+            }
+        });
     }
 
     /// Cleans up after a shim that died while no daemon was there.

@@ -150,6 +150,31 @@ fn the_next_daemon_takes_over() {
 }
 
 #[test]
+fn the_next_daemon_asks_a_shim_again_that_hangs() {
+    let house = House::new();
+    let shim = short_lived(async {
+        let mut daemon = house.daemon().await;
+        let task = daemon.tasks.create(house.container("slow", "exit 5")).await.unwrap();
+        let shim = parent_of(task.pid());
+        task.start("").await.unwrap();
+        // The shim has told of it and will not do so again.
+        daemon.event("/tasks/exit").await;
+        rustix::process::Pid::from_raw(shim as i32).unwrap()
+    });
+    let signal = |signal| rustix::process::kill_process(shim, signal).unwrap();
+    signal(rustix::process::Signal::STOP);
+    short_lived(async {
+        let mut daemon = house.daemon().await;
+        assert!(daemon.tasks.get(house.namespace(), "slow").is_ok());
+        signal(rustix::process::Signal::CONT);
+        let exit = decode_exit(&daemon.event("/tasks/exit").await);
+        assert_eq!((exit.id.as_str(), exit.exit_status), ("slow", 5));
+        daemon.tasks.delete(house.namespace(), "slow").await.unwrap();
+    });
+    house.assert_empty();
+}
+
+#[test]
 fn the_next_daemon_finds_a_shim_whose_address_was_damaged() {
     let house = House::new();
     let pid = short_lived(async {
