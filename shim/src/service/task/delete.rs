@@ -18,7 +18,11 @@ impl Task {
     pub(super) async fn delete(&self, request: DeleteRequest) -> Result<DeleteResponse> {
         let process = self.process(&request.exec_id)?;
         let exit = self.exit_of(&process).await?;
-        process.streams.close().await;
+        match process.pid() {
+            // It never was: nobody has written anything.
+            0 => process.streams.abandon(),
+            _ => process.streams.close().await,
+        }
         if process.is_init() {
             self.delete_container().await?;
         }
