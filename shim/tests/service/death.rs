@@ -1,6 +1,6 @@
 //! The shim dies; the action `delete` cleans up.
 
-use berth_types::Kind;
+use berth_types::{Kind, spec};
 
 use crate::rig::{Names, Rig};
 
@@ -46,4 +46,31 @@ async fn a_container_that_was_not_started_dies_with_its_shim() {
     rig.clean_up();
     rig.until("it is left", |_| !alive(pid)).await;
     assert_eq!(rig.state("").await.unwrap_err().kind(), Kind::Unavailable);
+}
+
+#[tokio::test]
+async fn a_shim_that_is_killed_in_a_hook_that_hangs_leaves_nothing() {
+    let mut rig = Rig::new().await;
+    let begun = rig.path("begun");
+    let hook = spec::Hook {
+        path: "/bin/sh".into(),
+        args: ["sh", "-c", &format!(": > {}; sleep 1000", begun.display())]
+            .map(str::to_owned)
+            .to_vec(),
+        ..Default::default()
+    };
+    rig.spec.hooks = Some(spec::Hooks { create_container: vec![hook], ..Default::default() });
+    let shim = rustix::process::Pid::from_child(&rig.shim);
+    let kill = async {
+        while !begun.exists() {
+            tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+        }
+        rustix::process::kill_process(shim, rustix::process::Signal::KILL).unwrap();
+    };
+    let names = Names::default();
+    let (created, ()) = tokio::join!(rig.create("true", &names), kill);
+    assert_eq!(created.unwrap_err().kind(), Kind::Unavailable);
+    rig.shim.wait().unwrap();
+    assert_eq!(rig.clean_up().exit_status, 137);
+    rig.assert_no_cgroup();
 }
