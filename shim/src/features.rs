@@ -7,12 +7,12 @@ const HOOKS: [&str; 6] =
     ["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"];
 
 const MOUNT_OPTIONS: &str = "
-    async atime bind defaults dev diratime dirsync exec idmap lazytime noatime nodev nodiratime
-    noexec nolazytime norelatime nostrictatime nosuid nosymfollow private ratime rbind rdev
-    rdiratime relatime remount rexec ridmap rnoatime rnodev rnodiratime rnoexec rnorelatime
-    rnostrictatime rnosuid rnosymfollow ro rprivate rrelatime rro rrw rshared rslave rstrictatime
-    rsuid rsymfollow runbindable rw shared slave strictatime suid symfollow sync tmpcopyup
-    unbindable
+    acl async atime bind defaults dev diratime dirsync exec idmap iversion lazytime loud mand noacl
+    noatime nodev nodiratime noexec noiversion nolazytime nomand norelatime nostrictatime nosuid
+    nosymfollow private ratime rbind rdev rdiratime relatime remount rexec ridmap rnoatime rnodev
+    rnodiratime rnoexec rnorelatime rnostrictatime rnosuid rnosymfollow ro rprivate rrelatime rro
+    rrw rshared rslave rstrictatime rsuid rsymfollow runbindable rw shared silent slave strictatime
+    suid symfollow sync tmpcopyup unbindable
 ";
 
 const NAMESPACES: [&str; 8] = ["cgroup", "ipc", "mount", "network", "pid", "time", "user", "uts"];

@@ -9,7 +9,7 @@ use std::process::Stdio;
 use berth_tests::{Finished, Running, wait_until};
 use serde_json::{Value, json};
 
-use crate::rig::{Rig, machine_has, on_both};
+use crate::rig::{Rig, machine_has, on_both, on_ours};
 
 fn keys(document: &Value) -> BTreeSet<&str> {
     document.as_object().unwrap().keys().map(String::as_str).collect()
@@ -261,6 +261,31 @@ fn features_are_told() {
         }
         for flag in ["v1", "v2", "systemd"] {
             assert!(features["linux"]["cgroup"][flag].is_boolean(), "{features}");
+        }
+    });
+}
+
+/// features.md, "Mount Options": all that runc tells are told here too, and what is told is taken.
+#[test]
+fn options_of_mounts_are_told_and_taken() {
+    let options = |features: &Finished| -> Vec<String> {
+        let features: Value = serde_json::from_str(&features.stdout).unwrap();
+        serde_json::from_value(features["mountOptions"].clone()).unwrap()
+    };
+    on_ours("it is what is compared with", |rig| {
+        let ours = options(&rig.call(&["features"]).success());
+        let theirs = options(&Finished::run("runc", &["features"], b"").success());
+        let missing: Vec<_> = theirs.iter().filter(|option| !ours.contains(option)).collect();
+        assert!(missing.is_empty(), "{missing:?}");
+        let mounts = rig.spec["mounts"].clone();
+        // Those two need maps.
+        for option in ours.iter().filter(|option| !option.ends_with("idmap")) {
+            rig.add_mount(json!({
+                "destination": "/new", "type": "tmpfs", "source": "/tmp", "options": [option],
+            }));
+            let run = rig.run(&["grep", "-q", " /new ", "/proc/self/mountinfo"]);
+            assert_eq!(run.code, 0, "{option}: {run:?}");
+            rig.spec["mounts"] = mounts.clone();
         }
     });
 }
