@@ -48,10 +48,12 @@ impl Task {
                 Err(Error::failed_precondition("the container is being created"))
             }
             Phase::Added => {
-                // Nobody starts it from here on.
-                let step = process.begin(Phase::Added)?;
+                // Nobody starts it from here on, and who waits for it learns that it never ran.
+                let _step = process.begin(Phase::Added).map_err(|_| {
+                    Error::failed_precondition(format!("{} is being started", process.describe()))
+                })?;
                 let exit = Exit::killed();
-                step.done(Phase::Stopped(exit));
+                process.stop(exit);
                 Ok(exit)
             }
             Phase::Created => {
