@@ -16,8 +16,8 @@ use crate::resolved::Layer;
 use crate::session::{Session, is_missing};
 use crate::stream::{Outcome, Stoppable, Target, Tee, stopped, unpack};
 
-/// Pieces of a response that may wait to be unpacked. Each has up to a few dozen kilobytes.
-const PIECES: usize = 64;
+/// Pieces of a response that may wait to be unpacked. A fast registry's have up to 400 KiB each.
+const PIECES: usize = 16;
 
 impl Session {
     /// Brings the blob of `layer` into the content store.

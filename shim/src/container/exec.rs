@@ -11,6 +11,7 @@ use berth_sys::clone;
 use berth_sys::namespace::{self, Namespaces};
 use berth_sys::path::Root;
 use berth_types::{Error, Kind, Result, ResultExt, spec};
+use rustix::process::Signal;
 
 use super::handshake::{self, ChildEnd, Report, Start};
 use super::last_steps::{self, LastSteps};
@@ -169,6 +170,7 @@ impl Exec<'_> {
         namespace::join(self.container.init.pidfd.as_fd(), kinds)
             .context(|| "join the container's namespaces")
             .map_err(gone)?;
+        last_steps::follow_parent(Some(Signal::KILL))?;
         let root = Root::open(Path::new("/")).context(|| "open the container's root")?;
         self.take_streams(&root)?;
         let last_steps = LastSteps {
@@ -178,6 +180,7 @@ impl Exec<'_> {
             channel: self.channel,
         };
         let image = last_steps.prepare()?;
+        last_steps::follow_parent(None)?;
         let start = self.channel.wait_for_start()?;
         last_steps.finish(&image, &start, (self.container.about(), "running"))
     }

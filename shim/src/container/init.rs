@@ -57,21 +57,17 @@ impl Init<'_> {
         self.close_filesystem(&root)?;
         self.plan.root.enter(&root)?;
         let image = self.last_steps(&root).prepare()?;
-        self.follow_creator(None)?;
+        last_steps::follow_parent(None)?;
         self.channel.report(&Report::Ready)?;
         let start = self.wait_for_start()?;
-        hooks::run(
-            &self.plan.about.hooks.start_container,
-            &hooks::state(&self.plan.about, "created", self.pid()),
-        )
-        .context(|| "startContainer")?;
+        self.run_hooks_before_program()?;
         self.last_steps(&root).finish(&image, &start, (&self.plan.about, "created"))
     }
 
     /// A session, a keyring and a umask of its own.
     fn leave_shim(&mut self) -> Result<()> {
         handshake::forget(self.shim_end, self.channel)?;
-        self.follow_creator(Some(Signal::KILL))?;
+        last_steps::follow_parent(Some(Signal::KILL))?;
         last_steps::clear_umask();
         rustix::process::setsid().map_err(std::io::Error::from).context(|| "start a session")?;
         if self.plan.new_keyring {
@@ -89,6 +85,8 @@ impl Init<'_> {
         if namespaces.new.contains(Namespaces::USER) {
             self.channel.wait_for(Go::Mapped)?;
             become_root().context(|| "become root of the user namespace")?;
+            // That made it forget.
+            last_steps::follow_parent(Some(Signal::KILL))?;
         }
         namespaces.join(namespaces.joins().without(Namespaces::PID | Namespaces::USER))?;
         if namespaces.new.contains(Namespaces::TIME) {
@@ -115,14 +113,6 @@ impl Init<'_> {
             }
         };
         Ok(self.place.insert(place))
-    }
-
-    /// Chooses the signal for the creator's death: it must not stay in a hook or a mount then.
-    /// While it listens to its creator it hears of that.
-    fn follow_creator(&self, signal: Option<Signal>) -> Result<()> {
-        rustix::process::set_parent_process_death_signal(signal)
-            .map_err(std::io::Error::from)
-            .context(|| "choose the signal for the parent's death")
     }
 
     fn wait_for_start(&mut self) -> Result<Start> {
@@ -162,6 +152,17 @@ impl Init<'_> {
         }
         let state = hooks::state(&self.plan.about, "creating", self.pid());
         hooks::run(&self.plan.about.hooks.create_container, &state).context(|| "createContainer")
+    }
+
+    fn run_hooks_before_program(&self) -> Result<()> {
+        let hooks = &self.plan.about.hooks.start_container;
+        if hooks.is_empty() {
+            return Ok(());
+        }
+        last_steps::follow_parent(Some(Signal::KILL))?;
+        let state = hooks::state(&self.plan.about, "created", self.pid());
+        hooks::run(hooks, &state).context(|| "startContainer")?;
+        last_steps::follow_parent(None)
     }
 
     fn set_parameters(&self) -> Result<()> {

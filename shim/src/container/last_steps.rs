@@ -11,6 +11,7 @@ use berth_sys::path::Root;
 use berth_sys::procfs::Procfs;
 use berth_types::{Error, Result, ResultExt};
 use rustix::fs::{Mode, OFlags};
+use rustix::process::Signal;
 
 use super::about::About;
 use super::account;
@@ -121,6 +122,15 @@ impl LastSteps<'_> {
 pub(super) fn make_directory(program: &Program, root: &Root) {
     // What is wrong with it is told when it is entered: it may come with a later mount.
     let _ = root.make_directory(Path::new(&program.directory));
+}
+
+/// Chooses the signal for the parent's death. Until it is the program, a process has all that its
+/// parent has open, and must not stay behind in a hook or a mount that hangs: nobody would hear of
+/// the death. While it listens to its parent it hears of that.
+pub(super) fn follow_parent(signal: Option<Signal>) -> Result<()> {
+    rustix::process::set_parent_process_death_signal(signal)
+        .map_err(io::Error::from)
+        .context(|| "choose the signal for the parent's death")
 }
 
 /// Files that are made from here on have the modes that are asked for.

@@ -185,14 +185,16 @@ mod tests {
 
     #[test]
     fn processor_time_and_pids() {
-        let all =
-            written(r#"{"cpu":{"shares":0,"quota":50000,"period":100000},"pids":{"limit":0}}"#);
-        let expected = [
-            pair("cpu.cfs_period_us", "100000"),
-            pair("cpu.cfs_quota_us", "50000"),
-            pair("pids.max", "max"),
-        ];
-        assert_eq!(all, expected);
+        for (limit, expected) in [(-1, "max"), (0, "0"), (7, "7")] {
+            let cpu = r#"{"shares":0,"quota":50000,"period":100000}"#;
+            let all = written(&format!(r#"{{"cpu":{cpu},"pids":{{"limit":{limit}}}}}"#));
+            let expected = [
+                pair("cpu.cfs_period_us", "100000"),
+                pair("cpu.cfs_quota_us", "50000"),
+                pair("pids.max", expected),
+            ];
+            assert_eq!(all, expected);
+        }
     }
 
     #[test]
