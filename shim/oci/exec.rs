@@ -96,14 +96,16 @@ impl Exec {
             ignore_paused: self.ignore_paused,
             below,
         };
+        // Before there is a process whose end a signal could be meant for.
+        let attendant = (!self.detach).then(foreground::Attendant::new).transpose()?;
         let mut child = container.exec_with(&process, io, options).await?;
         let master = terminal::hand_over(child.terminal.take(), self.console_socket.as_deref())?;
         if let Some(path) = &self.pid_file {
             birth::write_pid(path, child.pid)?;
         }
-        match self.detach {
-            true => Ok(0),
-            false => foreground::Attendant::new(master)?.attend(&child).await,
+        match attendant {
+            Some(attendant) => attendant.with_terminal(master).attend(&child).await,
+            None => Ok(0),
         }
     }
 

@@ -32,16 +32,22 @@ pub(crate) struct Attendant {
 }
 
 impl Attendant {
-    /// Listens for signals from now on. `terminal` is the master of the process's.
+    /// Listens for signals from now on.
     ///
     /// # Errors
     /// When that can't be done.
-    pub(crate) fn new(terminal: Option<OwnedFd>) -> Result<Self> {
+    pub(crate) fn new() -> Result<Self> {
         let listen = |kind: SignalKind| Ok((kind, signal(kind).context(|| "listen for signals")?));
+        let signals = SIGNALS.into_iter().map(listen).collect::<Result<_>>()?;
+        Ok(Self { terminal: None, signals })
+    }
+
+    /// The same, where the process has a terminal if `terminal` is its master.
+    pub(crate) fn with_terminal(self, terminal: Option<OwnedFd>) -> Self {
         if let Some(master) = &terminal {
             terminal::follow_size(master);
         }
-        Ok(Self { terminal, signals: SIGNALS.into_iter().map(listen).collect::<Result<_>>()? })
+        Self { terminal, ..self }
     }
 
     /// Stays until `process`, a child, has ended: its status, or 128 and its signal.

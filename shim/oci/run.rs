@@ -47,7 +47,7 @@ impl Run {
 
 async fn attend(born: Born) -> Result<u8> {
     let Born { mut container, terminal, .. } = born;
-    let attendant = foreground::Attendant::new(terminal)?;
+    let attendant = foreground::Attendant::new()?.with_terminal(terminal);
     container.start().await?;
     attendant.attend(container.init()).await
 }
