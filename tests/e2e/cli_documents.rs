@@ -130,7 +130,7 @@ fn wide() -> Documents {
 
 /// A document that is deeper than any stack.
 fn deep() -> Documents {
-    let (open, close) = ("[".repeat(1 << 20), "]".repeat(1 << 20));
+    let (open, close) = ("[".repeat(1 << 19), "]".repeat(1 << 19));
     let text = format!("{{\"schemaVersion\":2,\"x\":{open}{close},\"manifests\":{open}{close}}}");
     [("latest".to_owned(), (INDEX, text.into_bytes()))].into()
 }
