@@ -28,7 +28,9 @@ struct Site {
 type Documents = HashMap<String, (&'static str, Vec<u8>)>;
 
 impl Site {
-    fn start(documents: Documents) -> Self {
+    fn start(mut documents: Documents) -> Self {
+        let latest = documents["latest"].clone();
+        documents.insert(Digest::of(&latest.1).to_string(), latest);
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         let documents = Arc::new(documents);
