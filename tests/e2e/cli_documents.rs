@@ -28,7 +28,9 @@ struct Site {
 type Documents = HashMap<String, (&'static str, Vec<u8>)>;
 
 impl Site {
-    fn start(documents: Documents) -> Self {
+    fn start(mut documents: Documents) -> Self {
+        let latest = documents["latest"].clone();
+        documents.insert(Digest::of(&latest.1).to_string(), latest);
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         let documents = Arc::new(documents);
@@ -130,7 +132,7 @@ fn wide() -> Documents {
 
 /// A document that is deeper than any stack.
 fn deep() -> Documents {
-    let (open, close) = ("[".repeat(1 << 20), "]".repeat(1 << 20));
+    let (open, close) = ("[".repeat(1 << 19), "]".repeat(1 << 19));
     let text = format!("{{\"schemaVersion\":2,\"x\":{open}{close},\"manifests\":{open}{close}}}");
     [("latest".to_owned(), (INDEX, text.into_bytes()))].into()
 }
@@ -159,7 +161,7 @@ fn cases() -> Vec<(&'static str, Documents, &'static str)> {
             alone(INDEX, &padded(index(&[]), 200 << 20)),
             "larger than 4194304 bytes",
         ),
-        ("nested indexes", nested(), "nested too deeply"),
+        ("nested indexes", nested(), ""),
         ("a cyclic index", cyclic(), ""),
         ("a wide index", wide(), ""),
         ("a deep document", deep(), "malformed"),

@@ -92,7 +92,9 @@ fn cut(config: &str) {
         let kind = random.below(KINDS.len());
         let lost = strew(&guest, &state, (settled, moment), kind, &mut random);
         let before = guest.marks.iter().take_while(|(number, _)| *number < moment).count();
-        let steps = Steps(&guest.marks[..before]);
+        // A beginning is told of by then, but may be in the log behind what it began.
+        let begun = guest.marks.get(before).is_some_and(|(_, mark)| mark.starts_with("begin "));
+        let steps = Steps(&guest.marks[..before + usize::from(begun)]);
         let last = steps.0.last().map_or("nothing", |(_, mark)| mark);
         println!("cut at {moment} after {last:?}: {} ({lost} bytes lost)", KINDS[kind].2);
         outcomes +=
