@@ -218,11 +218,13 @@ impl Found {
         if self.life.is_none() {
             return Ok(Status::Stopped);
         }
-        let waits = self.connect()?.is_some();
-        // Before it is started, a container may be paused too.
-        match self.remains()?.cgroup().is_frozen()? {
-            true => Ok(Status::Paused),
-            false if waits => Ok(Status::Created),
+        // Before it is started, a container may be paused too: nobody answers at its gate then, and
+        // who knocks too often would wait for ever.
+        if self.remains()?.cgroup().is_frozen()? {
+            return Ok(Status::Paused);
+        }
+        match self.connect()?.is_some() {
+            true => Ok(Status::Created),
             false => Ok(Status::Running),
         }
     }
