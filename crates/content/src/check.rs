@@ -64,7 +64,8 @@ impl ContentStore {
         let leaves = path.as_os_str().as_encoded_bytes().ends_with(ABORTED.as_bytes());
         // Asked in this order, the last answer counts for one that is just being made.
         let whole = |path| read_status(path).is_ok();
-        leaves || whole(path) || self.is_locked(path) || whole(path)
+        let gone = |path: &Path| path.symlink_metadata().is_err();
+        leaves || whole(path) || self.is_locked(path) || whole(path) || gone(path)
     }
 
     /// Whether an ingest's directory has a writer.
