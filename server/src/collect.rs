@@ -71,3 +71,57 @@ impl Collector {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use berth_content::ContentStore;
+    use berth_proto::containerd::services::images::v1::Image;
+    use berth_proto::containerd::types::Descriptor;
+    use berth_store::Store;
+    use berth_types::Digest;
+    use berth_types::labels::GC_EXPIRE;
+    use tokio::time::Instant;
+
+    use super::*;
+
+    /// An image that has expired, of which nobody says anything.
+    fn expired(name: &str) -> Image {
+        Image {
+            name: name.to_owned(),
+            labels: [(GC_EXPIRE.to_owned(), "2001-01-01T00:00:00Z".to_owned())].into(),
+            target: Some(Descriptor {
+                media_type: "application/vnd.oci.image.manifest.v1+json".to_owned(),
+                digest: Digest::of(b"x").to_string(),
+                size: 1,
+                ..Default::default()
+            }),
+            ..Default::default()
+        }
+    }
+
+    /// Nothing but the collector's own waiting moves this clock.
+    #[tokio::test(start_paused = true)]
+    async fn garbage_goes_some_time_after_deletions_and_now_and_then_without() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(&directory.path().join("berth.db")).unwrap();
+        let content = ContentStore::open(directory.path()).unwrap();
+        let metadata = Metadata::open(store, content, vec![], None).await.unwrap();
+        let images = metadata.scope("default", None).unwrap();
+        let events = Exchange::new();
+        let mut told = events.subscribe(&[]).unwrap();
+        for (name, deleted, wait) in [("a", true, GATHER), ("b", false, INTERVAL)] {
+            images.images().create(expired(name)).await.unwrap();
+            let begin = Instant::now();
+            let collector = Collector::new(metadata.clone(), events.clone());
+            let running = tokio::spawn(collector.run());
+            if deleted {
+                metadata.trigger();
+            }
+            let envelope = told.next().await.unwrap();
+            assert_eq!(envelope.topic, "/images/delete");
+            assert_eq!(begin.elapsed(), wait, "{name}");
+            assert!(images.images().list(&[]).unwrap().is_empty());
+            running.abort();
+        }
+    }
+}
