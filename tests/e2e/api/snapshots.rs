@@ -33,6 +33,15 @@ fn remove(key: &str) -> RemoveSnapshotRequest {
     RemoveSnapshotRequest { snapshotter: OVERLAY.into(), key: key.into() }
 }
 
+fn view(key: &str, parent: &str) -> ViewSnapshotRequest {
+    ViewSnapshotRequest {
+        snapshotter: OVERLAY.into(),
+        key: key.into(),
+        parent: parent.into(),
+        ..Default::default()
+    }
+}
+
 #[tokio::test]
 async fn snapshots() {
     let api = Api::start().await;
@@ -53,13 +62,7 @@ async fn snapshots() {
     assert_eq!(upper.mounts[0].r#type, "overlay");
     let taken = client.commit(api.request(commit("base", "upper"))).await;
     assert_eq!(code(taken), Code::AlreadyExists);
-    let view = ViewSnapshotRequest {
-        snapshotter: OVERLAY.into(),
-        key: "look".into(),
-        parent: "base".into(),
-        ..Default::default()
-    };
-    let view = client.view(api.request(view)).await.unwrap().into_inner();
+    let view = client.view(api.request(view("look", "base"))).await.unwrap().into_inner();
     assert!(view.mounts[0].options.contains(&"ro".to_owned()), "{:?}", view.mounts);
     let viewed = client.commit(api.request(commit("x", "look"))).await;
     assert_eq!(code(viewed), Code::FailedPrecondition);
